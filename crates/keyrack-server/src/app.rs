@@ -1,0 +1,55 @@
+//! What every front door may use.
+
+use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use keyrack::Verifier;
+
+use crate::listing::Cursors;
+use crate::random::Random;
+use crate::replies::Replies;
+use crate::root_key::RootKey;
+use crate::store::Store;
+
+/// The parts of a running installation.
+pub struct App {
+    /// What is kept.
+    pub store: Arc<Store>,
+    /// Who may pass.
+    pub verifier: Arc<Verifier>,
+    /// What replies are found and sealed with.
+    pub replies: Replies,
+    /// What cursors are signed with.
+    pub cursors: Cursors,
+    /// Requests with an `Idempotency-Key` that are under way, by what they are found by.
+    pub under_way: Mutex<HashSet<[u8; 32]>>,
+    /// Where random bytes come from.
+    pub random: Arc<dyn Random>,
+    /// What the `type` of a problem begins with.
+    pub problem_types: String,
+    /// Set when the process has been told to stop.
+    pub is_stopping: AtomicBool,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(
+        store: Arc<Store>,
+        verifier: Arc<Verifier>,
+        root_key: &RootKey,
+        random: Arc<dyn Random>,
+        problem_types: String,
+    ) -> Self {
+        Self {
+            store,
+            verifier,
+            replies: Replies::new(root_key),
+            cursors: Cursors::new(root_key.derive("keyrack cursor v1")),
+            under_way: Mutex::default(),
+            random,
+            problem_types,
+            is_stopping: AtomicBool::new(false),
+        }
+    }
+}

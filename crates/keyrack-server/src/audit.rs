@@ -1,0 +1,243 @@
+//! Who did what: entries, the chain that holds them together, and the check of both.
+//!
+//! Each entry carries SHA-256 over itself and the hash before it, so that an entry that was changed, removed or moved
+//! shows. The newest hash is authenticated under the root key, so that the chain cannot be written anew either.
+
+use std::collections::BTreeMap;
+
+use keyrack::{Holder, KeyId, OrganizationId, ProjectId};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::canonical::Canonical;
+use crate::clock::Timestamp;
+use crate::store::StoreError;
+use crate::stored_key::StoredKey;
+
+/// The hash before the first entry.
+pub const NO_HASH: [u8; 32] = [0; 32];
+
+/// Who made a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// `secret_key` for a caller, `host` for a command on the machine itself.
+    pub kind: String,
+    /// The number of the caller's key.
+    pub id: Option<i64>,
+}
+
+impl Actor {
+    /// A command on the machine itself.
+    pub fn host() -> Self {
+        Self { kind: "host".to_owned(), id: None }
+    }
+
+    /// A caller with a project's secret key.
+    pub fn secret_key(id: KeyId) -> Self {
+        Self { kind: "secret_key".to_owned(), id: Some(id.0) }
+    }
+}
+
+/// What was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// `key`, `project`, `organization`.
+    pub kind: String,
+    /// Its number.
+    pub id: i64,
+    /// The version the change gave it.
+    pub version: i64,
+}
+
+/// One change, before it has a place in the chain. Holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Who.
+    pub actor: Actor,
+    /// What was done, such as `key.create`.
+    pub action: String,
+    /// To what.
+    pub target: Target,
+    /// The tenant it belongs to.
+    pub organization: Option<i64>,
+    /// The project it belongs to.
+    pub project: Option<i64>,
+    /// JSON of the target before, with the value masked.
+    pub before: Option<String>,
+    /// JSON of the target after, with the value masked.
+    pub after: Option<String>,
+    /// The request that asked for it.
+    pub request_id: String,
+}
+
+/// One entry of the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place, from 1; the number of the change.
+    pub seq: i64,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub event: Event,
+    /// SHA-256 over all of it and the hash before.
+    pub hash: Vec<u8>,
+}
+
+impl Entry {
+    /// Puts an event in its place behind `previous`.
+    pub fn chained(seq: i64, at: Timestamp, event: Event, previous: &[u8]) -> Self {
+        let hash = hash_of(seq, at, &event, previous);
+        Self { seq, at, event, hash }
+    }
+
+    /// The entry as one line of JSON, in the shape of the contract (section 3).
+    pub fn to_json(&self) -> serde_json::Value {
+        let parsed = |json: &Option<String>| json.as_deref().and_then(|json| serde_json::from_str(json).ok());
+        let parsed = |json| -> serde_json::Value { parsed(json).unwrap_or_default() };
+        json!({
+            "id": self.seq,
+            "at": self.at.to_string(),
+            "actor": {"kind": self.event.actor.kind, "id": self.event.actor.id},
+            "action": self.event.action,
+            "target": {"kind": self.event.target.kind, "id": self.event.target.id},
+            "before": parsed(&self.event.before),
+            "after": parsed(&self.event.after),
+            "request_id": self.event.request_id,
+            "hash": data_encoding::HEXLOWER.encode(&self.hash),
+        })
+    }
+}
+
+/// The tenant a holder's keys belong to.
+pub fn tenant_of(holder: Holder) -> (Option<OrganizationId>, Option<ProjectId>) {
+    match holder {
+        Holder::Project { project, organization, .. } => (Some(organization), Some(project)),
+        Holder::Organization { organization, .. } => (Some(organization), None),
+        Holder::Operator => (None, None),
+    }
+}
+
+/// What an entry says of a key: all but times, digest and value.
+pub fn describe(key: &StoredKey) -> String {
+    let mut described = json!({"name": key.name, "value": key.mask.as_str(), "description": key.description});
+    let (scope, role) = match key.holder {
+        Holder::Project { scope, role, .. } => (Some(scope.as_str()), Some(role.as_str())),
+        Holder::Organization { role, .. } => (None, Some(role.as_str())),
+        Holder::Operator => (None, None),
+    };
+    for (field, word) in [("scope", scope), ("role", role)] {
+        if let Some(word) = word {
+            described[field] = word.into();
+        }
+    }
+    described["is_system_key"] = key.is_system.into();
+    described["revoked_at"] = key.revoked_at.map(|at| at.to_string()).into();
+    described.to_string()
+}
+
+/// What the MAC of the chain's newest hash covers.
+pub fn head(seq: i64, hash: &[u8]) -> Canonical {
+    Canonical::new("audit head").int(seq).bytes(hash)
+}
+
+fn hash_of(seq: i64, at: Timestamp, event: &Event, previous: &[u8]) -> Vec<u8> {
+    let entry = Canonical::new("audit entry")
+        .bytes(previous)
+        .int(seq)
+        .int(at.0)
+        .text(&event.actor.kind)
+        .maybe_int(event.actor.id)
+        .text(&event.action)
+        .text(&event.target.kind)
+        .int(event.target.id)
+        .int(event.target.version)
+        .maybe_int(event.organization)
+        .maybe_int(event.project)
+        .maybe_text(event.before.as_deref())
+        .maybe_text(event.after.as_deref())
+        .text(&event.request_id);
+    Sha256::digest(entry.as_bytes()).to_vec()
+}
+
+/// What a check of the audit log found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How many entries were read.
+    pub entries: i64,
+    /// How many keys were compared with them.
+    pub keys: i64,
+    /// What is wrong, first things first; empty if nothing is.
+    pub faults: Vec<String>,
+}
+
+/// Reads the chain entry by entry, then every key, and notes what does not fit.
+#[derive(Debug)]
+pub struct Check {
+    seq: i64,
+    hash: Vec<u8>,
+    keys: i64,
+    faults: Vec<String>,
+    /// Newest version of each key that an entry speaks of, and whether that entry was its death.
+    newest: BTreeMap<i64, i64>,
+}
+
+impl Default for Check {
+    fn default() -> Self {
+        Self { seq: 0, hash: NO_HASH.to_vec(), keys: 0, faults: Vec::new(), newest: BTreeMap::new() }
+    }
+}
+
+impl Check {
+    /// The next entry.
+    pub fn entry(&mut self, entry: &Entry) {
+        if entry.seq != self.seq + 1 {
+            self.faults.push(format!("entry {} is missing or out of place (found {})", self.seq + 1, entry.seq));
+        } else if entry.hash != hash_of(entry.seq, entry.at, &entry.event, &self.hash) {
+            self.faults.push(format!("entry {} was changed, or the one before it", entry.seq));
+        }
+        self.seq = entry.seq;
+        self.hash.clone_from(&entry.hash);
+        if entry.event.target.kind == "key" {
+            self.newest.insert(entry.event.target.id, entry.event.target.version);
+        }
+    }
+
+    /// The newest hash as it is kept apart from the entries.
+    pub fn head(&mut self, seq: i64, hash: &[u8], authentic: bool) {
+        if seq != self.seq || hash != self.hash {
+            self.faults.push(format!("the log ends with entry {}, but {seq} entries were written", self.seq));
+        }
+        if !authentic {
+            self.faults.push("the newest hash does not authenticate under the root key".to_owned());
+        }
+    }
+
+    /// A key, as it is kept.
+    pub fn key(&mut self, key: &StoredKey) {
+        self.keys += 1;
+        match self.newest.remove(&key.id.0) {
+            Some(version) if version == i64::from(key.version) => {}
+            Some(version) => self.faults.push(format!(
+                "key {} is kept at version {}, but the log says it is at version {version}: an old row was put back",
+                key.id, key.version
+            )),
+            None => self.faults.push(format!("key {} is kept, but the log has no entry that made it", key.id)),
+        }
+    }
+
+    /// A key that does not authenticate.
+    pub fn damaged(&mut self, error: &StoreError) {
+        self.keys += 1;
+        self.faults.push(error.to_string());
+    }
+
+    /// What was found.
+    pub fn report(mut self) -> Report {
+        // Damaged rows were not compared, so a key that is left over is only a fault if no row is damaged.
+        if self.faults.is_empty() {
+            let gone = self.newest.keys().map(|id| format!("key {id} is in the log, but its row is gone"));
+            self.faults.extend(gone);
+        }
+        Report { entries: self.seq, keys: self.keys, faults: self.faults }
+    }
+}

@@ -1,0 +1,217 @@
+//! The commands and what they print. Results go to the standard output; everything else to the standard error stream.
+#![expect(clippy::print_stdout, reason = "printing is what a command is for")]
+
+use std::error::Error;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{self, Config, Flags};
+use crate::installation::{self, FirstKeys, Recover};
+use crate::random::OsRandom;
+use crate::serve;
+use crate::telemetry;
+
+/// Issues API keys, says whether they may pass, and revokes them
+#[derive(Debug, Parser)]
+#[command(name = "keyrack", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API; sets an installation up if the data directory is empty
+    Serve,
+    /// Set an installation up without serving it, and print its first keys
+    Init {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Mint a new key of the highest role there is, when all others are lost; the server must be stopped
+    Recover(RecoverArgs),
+    /// Look after the settings
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Read the audit log of the store, beside a running server or without one
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct RecoverArgs {
+    /// An admin key for this project
+    #[arg(long, value_name = "ID")]
+    project: Option<i64>,
+    /// An owner key for this organization
+    #[arg(long, value_name = "ID")]
+    organization: Option<i64>,
+    /// An operator key
+    #[arg(long)]
+    operator: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Check the settings and name every problem at once
+    Check,
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Check the hash chain and every key against it; names what does not fit
+    Verify,
+    /// Write every entry as a line of JSON
+    Export,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Whatever ended it; the message says what to do.
+pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
+    let config = config::of_process(&cli.flags)?;
+    match cli.command {
+        Command::Serve => serve(&config).await,
+        Command::Init { json } => init(&config, json).await,
+        Command::Recover(what) => recover(&config, &what).await,
+        Command::Config { command: ConfigCommand::Check } => {
+            println!("The settings are good:\n{}", describe(&config));
+            Ok(())
+        }
+        Command::Audit { command: AuditCommand::Verify } => verify_audit(&config).await,
+        Command::Audit { command: AuditCommand::Export } => export_audit(&config).await,
+    }
+}
+
+async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
+    telemetry::start(config.log_level, config.log_format);
+    let (listener, address) = serve::bind(config)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut installation = serve::open(config).await?;
+    if let Some(keys) = installation.first_keys.take() {
+        println!("{}", welcome(&keys, config, address));
+    }
+    println!("Listening on http://{address}, reference at http://{}/docs", reachable(address));
+    std::io::stdout().flush()?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    Ok(serve::run(installation, listener, config, stop).await?)
+}
+
+async fn init(config: &Config, json: bool) -> Result<(), Box<dyn Error>> {
+    serve::require_no_store(config)?;
+    let installation = serve::open(config).await?;
+    let first_keys = installation.first_keys.as_ref().ok_or("the installation was set up by another process")?;
+    if json {
+        println!("{}", serde_json::to_string(&first_keys.expose())?);
+    } else {
+        println!("{}", welcome(first_keys, config, config.listen));
+    }
+    installation.store.close().await;
+    Ok(())
+}
+
+async fn recover(config: &Config, what: &RecoverArgs) -> Result<(), Box<dyn Error>> {
+    telemetry::start(config.log_level, config.log_format);
+    serve::require_store(config)?;
+    let what = match (what.project, what.organization) {
+        (Some(id), _) => Recover::Project(id),
+        (None, Some(id)) => Recover::Organization(id),
+        (None, None) => Recover::Operator,
+    };
+    let installation = serve::open(config).await?;
+    let key = installation::recover(&installation.store, what, &OsRandom).await?;
+    println!("{}", key.expose());
+    installation.store.close().await;
+    Ok(())
+}
+
+async fn verify_audit(config: &Config) -> Result<(), Box<dyn Error>> {
+    let report = serve::inspect(config).await?.verify_audit().await?;
+    if report.faults.is_empty() {
+        println!("The audit log is whole: {} entries, {} keys agree with it.", report.entries, report.keys);
+        return Ok(());
+    }
+    for fault in &report.faults {
+        println!("{fault}");
+    }
+    Err(format!("the audit log and the store do not agree: {} fault(s), listed above", report.faults.len()).into())
+}
+
+async fn export_audit(config: &Config) -> Result<(), Box<dyn Error>> {
+    let store = serve::inspect(config).await?;
+    let mut out = std::io::BufWriter::new(std::io::stdout());
+    let mut written = Ok(());
+    store
+        .for_each_audit_entry(|entry| {
+            if written.is_ok() {
+                written = writeln!(out, "{}", entry.to_json());
+            }
+        })
+        .await?;
+    written?;
+    Ok(out.flush()?)
+}
+
+fn welcome(keys: &FirstKeys, config: &Config, address: SocketAddr) -> String {
+    let plain = serde_json::json!(keys.expose());
+    let key = |name: &str| plain[name].as_str().unwrap_or_default().to_owned();
+    format!(
+        "Keyrack is set up in {dir}. These keys are shown this once; only digests of them are kept:\n\n  \
+         operator key                   {operator}\n  \
+         owner key of organization {organization_id}    {owner}\n  \
+         admin key of project {project_id}         {admin}\n\n\
+         Once it is serving, create your first key:\n\n  \
+         curl -sS http://{reachable}/api/client/keys \\\n    \
+         -H 'Authorization: Bearer {admin}' \\\n    \
+         -H 'Content-Type: application/json' \\\n    \
+         -d '{{\"name\": \"CI bot\"}}'\n\n\
+         Keep a copy of {root_key} apart from your backups: the store cannot be used without it.\n",
+        dir = config.data_dir.display(),
+        operator = key("operator_key"),
+        organization_id = keys.organization_id,
+        owner = key("organization_key"),
+        project_id = keys.project_id,
+        admin = key("project_key"),
+        reachable = reachable(address),
+        root_key = config.root_key_file.display(),
+    )
+}
+
+fn describe(config: &Config) -> String {
+    format!(
+        "  listen         {}\n  data_dir       {}\n  root_key_file  {}\n  log_level      {}\n  log_format     {}\n  \
+         problem_types  {}",
+        config.listen,
+        config.data_dir.display(),
+        config.root_key_file.display(),
+        config.log_level.to_string().to_lowercase(),
+        match config.log_format {
+            telemetry::LogFormat::Text => "text",
+            telemetry::LogFormat::Json => "json",
+        },
+        config.problem_types,
+    )
+}
+
+/// An address that can be dialled on this machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() { (IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()).into() } else { address }
+}

@@ -1,0 +1,96 @@
+//! Reading a body: bounded in size and time, JSON, an object.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+
+use super::problem::{Code, Problem};
+
+/// Largest body that is read.
+pub const MOST_BODY_BYTES: usize = 64 << 10;
+/// Longest that a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The bytes of a JSON body.
+///
+/// # Errors
+/// A problem for another media type, any content encoding, a body too large, too slow or broken off.
+pub async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
+    let mut media_types = headers.get_all(CONTENT_TYPE).iter();
+    let is_json = match (media_types.next(), media_types.next()) {
+        (Some(only), None) => only.to_str().is_ok_and(|text| {
+            text.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+        }),
+        (Some(_), Some(_)) | (None, _) => false,
+    };
+    if !is_json || headers.contains_key(CONTENT_ENCODING) {
+        let message = "Send the body as `Content-Type: application/json`, without a `Content-Encoding`.";
+        return Err(Problem::new(Code::MediaTypeUnsupported, message));
+    }
+    let collected = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, MOST_BODY_BYTES).collect()).await;
+    match collected {
+        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Problem::new(Code::BodyTooLarge, format!("Send at most {MOST_BODY_BYTES} bytes.")))
+        }
+        Ok(Err(_)) => Err(malformed()),
+        Err(_elapsed) => Err(Problem::new(Code::RequestTimeout, "The body did not arrive in time. Send it again.")),
+    }
+}
+
+fn malformed() -> Problem {
+    Problem::param(Code::ParameterInvalidFormat, "body", "The body is not valid JSON. Send one JSON object.")
+}
+
+/// A JSON object with its fields in order; unlike a map it keeps what was sent twice.
+#[derive(Debug, PartialEq)]
+pub struct Object(pub Vec<(String, Value)>);
+
+/// Parses a body.
+///
+/// # Errors
+/// A problem if it is not JSON, or not an object.
+pub fn parse(bytes: &[u8]) -> Result<Object, Problem> {
+    match serde_json::from_slice(bytes) {
+        Ok(object) => Ok(object),
+        Err(error) if error.is_data() => {
+            let fault = super::problem::Fault {
+                param: "body".to_owned(),
+                code: Code::ParameterInvalidFormat,
+                message: "must be one JSON object".to_owned(),
+            };
+            Err(Problem::validation(vec![fault]))
+        }
+        Err(_) => Err(malformed()),
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Object;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Object(fields))
+            }
+        }
+
+        from.deserialize_map(Fields)
+    }
+}

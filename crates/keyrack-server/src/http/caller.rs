@@ -1,0 +1,88 @@
+//! Who is calling: the one line of verification, as an extractor.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use keyrack::{ApiKey, Denial, ProjectRole, Requirement, VerifiedKey, VerifyError};
+
+use super::conventions::RequestId;
+use super::problem::{Code, Problem};
+use crate::app::App;
+use crate::audit::Actor;
+use crate::keys::ProjectCaller;
+use crate::store::By;
+
+/// A caller with a secret key of role `admin` (contract section 2).
+pub struct ProjectAdmin {
+    /// Proof that the key passed.
+    pub key: VerifiedKey,
+    /// Where it may act.
+    pub project: ProjectCaller,
+    /// The value as presented, to derive from.
+    pub presented: ApiKey,
+    /// The request.
+    pub request_id: RequestId,
+}
+
+impl ProjectAdmin {
+    /// Who did it, for the audit log.
+    pub fn by(&self) -> By {
+        By { actor: Actor::secret_key(self.key.id()), request_id: self.request_id.as_str().to_owned() }
+    }
+}
+
+impl FromRequestParts<Arc<App>> for ProjectAdmin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let requirement = Requirement::Project { least: ProjectRole::Admin };
+        let presented = presented(&parts.headers)?;
+        let key = app.verifier.verify(presented, requirement).map_err(problem)?;
+        tracing::Span::current().record("key", key.id().0);
+        let refused = || Problem::unauthenticated(true);
+        Ok(Self {
+            key,
+            project: ProjectCaller::of(&key).ok_or_else(refused)?,
+            presented: ApiKey::parse(presented).map_err(|_not_a_key| refused())?,
+            request_id: RequestId::of(parts),
+        })
+    }
+}
+
+/// The credential: one header, `Bearer` in any case, one space, one value (contract section 4).
+fn presented(headers: &HeaderMap) -> Result<&[u8], Problem> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Err(Problem::unauthenticated(false)) };
+    let credential = value.as_bytes().split_at_checked(b"Bearer ".len());
+    match (credential, values.next()) {
+        (Some((scheme, key)), None) if scheme.eq_ignore_ascii_case(b"Bearer ") => Ok(key),
+        (Some(_) | None, Some(_) | None) => Err(Problem::unauthenticated(true)),
+    }
+}
+
+/// The outside never learns which of the reasons for 401 it was; the log does.
+fn problem(error: VerifyError) -> Problem {
+    match error {
+        VerifyError::Unavailable(unavailable) => {
+            tracing::warn!(%unavailable, "cannot tell whether a key may pass");
+            Problem::unavailable("Keys cannot be checked at this moment. Try again.")
+        }
+        VerifyError::Denied(denial) => {
+            tracing::info!(%denial, "denied");
+            match denial {
+                Denial::Malformed | Denial::Unknown | Denial::Revoked | Denial::WrongSurface => {
+                    Problem::unauthenticated(true)
+                }
+                Denial::ScopeTooSmall => {
+                    Problem::new(Code::PermissionDenied, "This takes a key of scope `secret`; this key is public.")
+                }
+                Denial::RoleTooSmall { needs } => {
+                    Problem::new(Code::PermissionDenied, format!("This takes a key of role `{needs}`."))
+                }
+            }
+        }
+    }
+}

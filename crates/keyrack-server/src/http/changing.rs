@@ -1,0 +1,217 @@
+//! What every request that changes something has in common: it runs to its end in a task of its own, whatever becomes of
+//! the client, and with an `Idempotency-Key` it is done once and answered again (contract section 6).
+
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use tracing::Instrument as _;
+
+use super::body;
+use super::caller::ProjectAdmin;
+use super::problem::{self, Code, Problem};
+use crate::app::App;
+use crate::crash::crash_point;
+use crate::replies::{Repeatable, ReplyBody};
+use crate::store::{Need, StoreError, Writing};
+
+/// How long a request waits for another with the same `Idempotency-Key`.
+const TWIN_WAIT: Duration = Duration::from_secs(2);
+const TWIN_POLL: Duration = Duration::from_millis(20);
+const MOST_HEADER_BYTES: usize = 255;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// A request for a change, read to its end.
+pub(super) struct Asked {
+    method: String,
+    path: String,
+    idempotency_key: Option<Vec<u8>>,
+    /// The body as it was sent.
+    pub body: Vec<u8>,
+}
+
+impl Asked {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// A problem if the `Idempotency-Key` or the body is not usable.
+    pub(super) async fn read(request: Request) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let idempotency_key = idempotency_key(&parts.headers)?;
+        let path = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+        let body = body::read(&parts.headers, body).await?;
+        Ok(Self { method: parts.method.to_string(), path, idempotency_key, body })
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<Vec<u8>>, Problem> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let is_plain = value.as_bytes().iter().all(|byte| (0x20..0x7f).contains(byte));
+    if values.next().is_some() || !is_plain || !(1..=MOST_HEADER_BYTES).contains(&value.len()) {
+        let message = format!("Send one `Idempotency-Key` of 1 to {MOST_HEADER_BYTES} printable ASCII characters.");
+        return Err(Problem::param(Code::IdempotencyKeyInvalid, "Idempotency-Key", message));
+    }
+    Ok(Some(value.as_bytes().to_vec()))
+}
+
+/// The work of a change: what it writes, and the body of the reply.
+pub(super) type Work<'w> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Problem>> + Send + 'w>>;
+
+/// What the work is done with.
+pub(super) struct Bench<'w> {
+    /// The parts of the installation.
+    pub app: &'w App,
+    /// Who asks.
+    pub caller: &'w ProjectAdmin,
+    /// The transaction it is done in.
+    pub writing: &'w mut Writing,
+}
+
+/// Does a change once. `checked` is what was made of the body: its problem is kept as a reply like any other.
+///
+/// # Errors
+/// The problem of the body or of the work, or that the `Idempotency-Key` is in use.
+pub(super) async fn once<T, F>(
+    app: Arc<App>,
+    caller: ProjectAdmin,
+    asked: Asked,
+    checked: Result<T, Problem>,
+    work: F,
+) -> Result<Response, Problem>
+where
+    T: Send + 'static,
+    F: for<'w> FnOnce(Bench<'w>, T) -> Work<'w> + Send + 'static,
+{
+    let Some(header) = &asked.idempotency_key else {
+        let input = checked?;
+        return to_the_end(async move {
+            let mut writing = app.store.begin(Need::Ordinary).await?;
+            match work(Bench { app: &app, caller: &caller, writing: &mut writing }, input).await {
+                Ok(body) => {
+                    writing.commit().await?;
+                    Ok(respond(ReplyBody { status: 200, body }))
+                }
+                Err(problem) => {
+                    writing.abandon().await;
+                    Err(problem)
+                }
+            }
+        })
+        .await;
+    };
+    let request = [asked.method.as_bytes(), asked.path.as_bytes(), &asked.body];
+    let repeatable = app.replies.repeatable(caller.key.id(), &caller.presented, header, request);
+    let turn = Turn::wait(&app, *repeatable.lookup()).await?;
+    to_the_end(async move {
+        let _turn = turn;
+        let mut writing = app.store.begin(Need::Ordinary).await?;
+        if let Some(reply) = replay(&mut writing, &repeatable).await? {
+            writing.abandon().await;
+            return reply;
+        }
+        let outcome = match checked {
+            Ok(input) => work(Bench { app: &app, caller: &caller, writing: &mut writing }, input).await,
+            Err(problem) => Err(problem),
+        };
+        let reply = match outcome {
+            Ok(body) => ReplyBody { status: 200, body },
+            Err(problem) if is_kept(problem.status()) => {
+                writing.start_over().await?;
+                let body = problem.body(&app.problem_types, caller.request_id.as_str());
+                ReplyBody { status: problem.status(), body }
+            }
+            Err(problem) => {
+                writing.abandon().await;
+                return Err(problem);
+            }
+        };
+        let kept = repeatable.seal(&reply, writing.now(), app.random.as_ref());
+        writing.keep_reply(repeatable.lookup(), &kept).await?;
+        writing.commit().await?;
+        crash_point("before-reply");
+        Ok(respond(reply))
+    })
+    .await
+}
+
+/// Runs in a task of its own: when the client goes away, what was begun is finished all the same.
+///
+/// # Errors
+/// The problem of the work itself, or that it panicked.
+pub(super) async fn to_the_end(
+    work: impl Future<Output = Result<Response, Problem>> + Send + 'static,
+) -> Result<Response, Problem> {
+    match tokio::spawn(work.in_current_span()).await {
+        Ok(reply) => reply,
+        Err(error) => {
+            tracing::error!(panicked = error.is_panic(), "a change did not come to its end");
+            Err(Problem::internal())
+        }
+    }
+}
+
+/// 5xx say nothing about the request; 408, 425 and 429 ask for another try.
+const fn is_kept(status: u16) -> bool {
+    status < 500 && !matches!(status, 408 | 425 | 429)
+}
+
+async fn replay(
+    writing: &mut Writing,
+    repeatable: &Repeatable,
+) -> Result<Option<Result<Response, Problem>>, StoreError> {
+    let Some(kept) = writing.reply(repeatable.lookup()).await? else { return Ok(None) };
+    if !repeatable.is_answered_by(&kept) {
+        let message = "This Idempotency-Key was used for a request with another method, path or body. Use a new one.";
+        return Ok(Some(Err(Problem::new(Code::IdempotencyKeyMismatch, message))));
+    }
+    let damaged = || StoreError::Damaged { what: "a kept reply cannot be opened".to_owned() };
+    let mut reply = respond(repeatable.open(&kept).ok_or_else(damaged)?);
+    reply.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    Ok(Some(Ok(reply)))
+}
+
+/// A reply that is ready to be sent.
+pub(super) fn respond(reply: ReplyBody) -> Response {
+    let media_type = if reply.status < 400 { "application/json" } else { problem::MEDIA_TYPE };
+    let mut response = Response::new(Body::from(reply.body));
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+/// The turn of one request among those with the same `Idempotency-Key`; over when dropped.
+struct Turn {
+    app: Arc<App>,
+    lookup: [u8; 32],
+}
+
+impl Turn {
+    async fn wait(app: &Arc<App>, lookup: [u8; 32]) -> Result<Self, Problem> {
+        let waited = tokio::time::timeout(TWIN_WAIT, async {
+            while !app.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(lookup) {
+                tokio::time::sleep(TWIN_POLL).await;
+            }
+        });
+        match waited.await {
+            Ok(()) => Ok(Self { app: Arc::clone(app), lookup }),
+            Err(_elapsed) => {
+                let message = "The first request with this Idempotency-Key is still under way. Try again.";
+                Err(Problem::new(Code::IdempotencyInProgress, message).retry_after(1))
+            }
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.app.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.lookup);
+    }
+}

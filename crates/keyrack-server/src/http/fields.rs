@@ -1,0 +1,124 @@
+//! Taking the fields of a JSON object one by one, and noting everything that is wrong with them.
+
+use std::str::FromStr;
+
+use keyrack::UnknownWord;
+use serde_json::Value;
+
+use super::body::Object;
+use super::problem::{Code, Fault, Problem};
+
+/// How many faults are listed at most, and how long a field's name may be to be repeated. A key is longer.
+const MOST_FAULTS: usize = 50;
+const MOST_PARAM_CHARACTERS: usize = 30;
+
+/// The fields not taken yet, and the faults so far.
+pub(super) struct Fields {
+    left: Vec<(String, Value)>,
+    faults: Vec<Fault>,
+}
+
+impl Fields {
+    /// All fields of an object.
+    pub(super) fn of(object: Object) -> Self {
+        Self { left: object.0, faults: Vec::new() }
+    }
+
+    /// Takes a field that may be left out. `None` if it was, or if it was sent twice, which is a fault.
+    pub(super) fn take(&mut self, param: &str) -> Option<Value> {
+        let mut sent = Vec::new();
+        self.left.retain_mut(|(name, value)| {
+            let is_it = name == param;
+            if is_it {
+                sent.push(value.take());
+            }
+            !is_it
+        });
+        if sent.len() > 1 {
+            self.fault(param, Code::ParameterInvalidFormat, "is there more than once");
+            return None;
+        }
+        sent.pop()
+    }
+
+    /// Takes a field that is a word of a closed list.
+    pub(super) fn word<T: FromStr<Err = UnknownWord>>(&mut self, param: &str) -> Option<T> {
+        match self.take(param)?.as_str().unwrap_or_default().parse() {
+            Ok(word) => Some(word),
+            Err(unknown) => {
+                self.fault(param, Code::ParameterInvalidFormat, unknown.to_string());
+                None
+            }
+        }
+    }
+
+    /// Takes a field that is one line of text of 1 to `most` characters after trimming.
+    pub(super) fn line(&mut self, param: &str, most: usize) -> Option<String> {
+        let value = self.take(param)?;
+        let Some(text) = value.as_str().map(str::trim) else {
+            self.fault(param, Code::ParameterInvalidFormat, "must be a string");
+            return None;
+        };
+        if text.is_empty() {
+            self.fault(param, Code::ParameterInvalidEmpty, "must not be empty");
+            None
+        } else if text.chars().count() > most {
+            self.fault(param, Code::ParameterInvalidFormat, format!("must have at most {most} characters"));
+            None
+        } else if text.chars().any(char::is_control) {
+            self.fault(param, Code::ParameterInvalidFormat, "must not contain control characters");
+            None
+        } else {
+            Some(text.to_owned())
+        }
+    }
+
+    /// Takes a field that is text of at most so many characters, or null. The outer `None` says it was left out.
+    #[expect(clippy::option_option, reason = "left out and null mean different things in a patch")]
+    pub(super) fn text_or_null(&mut self, param: &str, most: usize) -> Option<Option<String>> {
+        match self.take(param)? {
+            Value::Null => Some(None),
+            Value::String(text) if text.chars().count() > most => {
+                self.fault(param, Code::ParameterInvalidFormat, format!("must have at most {most} characters"));
+                None
+            }
+            Value::String(text) if text.contains('\0') => {
+                self.fault(param, Code::ParameterInvalidFormat, "must not contain U+0000");
+                None
+            }
+            Value::String(text) => Some(Some(text)),
+            Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                self.fault(param, Code::ParameterInvalidFormat, "must be a string or null");
+                None
+            }
+        }
+    }
+
+    /// Notes that a field which must be there is not, unless something else was wrong with it.
+    pub(super) fn require<T>(&mut self, param: &str, value: Option<T>) -> Option<T> {
+        if value.is_none() && !self.faults.iter().any(|fault| fault.param == param) {
+            self.fault(param, Code::ParameterMissing, "is required");
+        }
+        value
+    }
+
+    /// The end: whatever was not taken is unknown.
+    ///
+    /// # Errors
+    /// A problem with every fault, if there was one.
+    pub(super) fn finish(mut self) -> Result<(), Problem> {
+        for (name, _) in std::mem::take(&mut self.left) {
+            // Somebody may have put a key where a name belongs; what is as long as one is not repeated.
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+            let may_repeat = name.chars().count() <= MOST_PARAM_CHARACTERS && name.chars().all(is_plain);
+            let param = if may_repeat { name.as_str() } else { "(unknown)" };
+            self.fault(param, Code::ParameterUnknown, "is not a field of this call");
+        }
+        self.faults.truncate(MOST_FAULTS);
+        if self.faults.is_empty() { Ok(()) } else { Err(Problem::validation(self.faults)) }
+    }
+
+    fn fault(&mut self, param: &str, code: Code, message: impl Into<String>) {
+        self.faults.push(Fault { param: param.to_owned(), code, message: message.into() });
+    }
+}

@@ -1,0 +1,53 @@
+//! Numbers in a path.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+
+use super::problem::Problem;
+use crate::app::App;
+
+/// The `{keyId}` of a path. Whatever is not a plain number is no key's id, and so is missing like one.
+pub struct KeyNumber(pub i64);
+
+impl FromRequestParts<Arc<App>> for KeyNumber {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, app).await.map_err(|_not_utf_8| Problem::missing())?;
+        let text = params.iter().find(|(name, _)| *name == "keyId").map(|(_, value)| value);
+        text.and_then(plain_number).map(Self).ok_or_else(Problem::missing)
+    }
+}
+
+/// A number in the one way it is written: no sign, no leading zero.
+fn plain_number(text: &str) -> Option<i64> {
+    let number: i64 = text.parse().ok()?;
+    (number.to_string() == text && number > 0).then_some(number)
+}
+
+/// The path and query as they were sent.
+pub struct RawQuery(pub Option<String>);
+
+impl FromRequestParts<Arc<App>> for RawQuery {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &Arc<App>) -> Result<Self, Infallible> {
+        Ok(Self(parts.uri.query().map(str::to_owned)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_has_one_spelling() {
+        assert_eq!(plain_number("42"), Some(42));
+        for other in ["", "0", "-1", "+1", "01", "1.0", "1e3", " 1", "٣", "9223372036854775808"] {
+            assert_eq!(plain_number(other), None, "{other}");
+        }
+    }
+}

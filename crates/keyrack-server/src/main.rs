@@ -1,0 +1,38 @@
+//! Arguments, a command, an exit code; nothing else.
+
+use std::alloc::System;
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use keyrack_server::cli::{self, Cli};
+use keyrack_server::process;
+use zeroizing_alloc::ZeroAlloc;
+
+/// Memory is wiped when it is freed: a key passes through buffers that are not ours to wipe.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
+
+#[tokio::main]
+#[expect(clippy::print_stderr, reason = "the one place where a failed command says why")]
+async fn main() -> ExitCode {
+    process::harden();
+    let cli = Cli::parse();
+    match cli::run(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("keyrack: {}", with_causes(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

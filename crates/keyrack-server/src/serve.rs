@@ -1,0 +1,223 @@
+//! The only place where the parts meet: opening an installation, and serving it.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum_server::Handle;
+use axum_server::accept::NoDelayAcceptor;
+use keyrack::{Index, Verifier};
+
+use crate::app::App;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::data_dir::{self, DataDirError, Lock};
+use crate::http;
+use crate::installation::{self, FirstKeys};
+use crate::random::OsRandom;
+use crate::root_key::{RootKey, RootKeyError};
+use crate::store::{DATABASE_FILE, Need, Store, StoreError};
+
+/// Longest from the first byte of a connection to the end of its first request's head.
+const FIRST_REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest that a connection may be idle, or take for the head of a later request.
+const IDLE_DEADLINE: Duration = Duration::from_secs(30);
+/// Longest that requests under way are waited for when the process is told to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(25);
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Why an installation could not be opened or served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The root key.
+    #[error(transparent)]
+    RootKey(#[from] RootKeyError),
+    /// The store.
+    #[error("cannot use the store in {dir}")]
+    Store {
+        /// The data directory.
+        dir: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// There is one already.
+    #[error("there is a store in {dir} already, and nothing was changed. If its keys are lost, run: keyrack recover")]
+    AlreadyThere {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// There is none.
+    #[error("there is no store in {dir}. Make one with: keyrack serve")]
+    NotThere {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// The address.
+    #[error("cannot listen on {address}. Choose another with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Serving failed.
+    #[error("serving failed")]
+    Serve(#[source] io::Error),
+}
+
+/// An installation, open and for this process alone.
+pub struct Installation {
+    /// What is kept.
+    pub store: Arc<Store>,
+    /// Who may pass; holds every live key.
+    pub verifier: Arc<Verifier>,
+    /// The root key.
+    pub root_key: RootKey,
+    /// The keys of a new installation: shown once.
+    pub first_keys: Option<FirstKeys>,
+    _lock: Lock,
+}
+
+/// Opens the installation of a data directory, setting a new one up in an empty directory.
+///
+/// # Errors
+/// [`ServeError`]; what was there is as it was.
+pub async fn open(config: &Config) -> Result<Installation, ServeError> {
+    let dir = &config.data_dir;
+    let in_store = |source| ServeError::Store { dir: dir.clone(), source };
+    let lock = data_dir::take(dir)?;
+    // The root key comes first, so a store without one is one that has lost it.
+    let root_key = if dir.join(DATABASE_FILE).exists() || config.root_key_file.exists() {
+        RootKey::load(&config.root_key_file)?
+    } else {
+        RootKey::create(&config.root_key_file, &OsRandom)?
+    };
+    let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store = Store::open(dir.clone(), &root_key, Arc::clone(&verifier), clock, &OsRandom).await.map_err(in_store)?;
+    data_dir::sync(dir)?;
+    let first_keys = match store.root_key_fits().await.map_err(in_store)? {
+        Some(true) => None,
+        Some(false) => return Err(RootKeyError::Foreign { path: config.root_key_file.clone() }.into()),
+        None => Some(installation::set_up(&store, &OsRandom).await.map_err(in_store)?),
+    };
+    let loaded = store.load().await.map_err(in_store)?;
+    tracing::info!(keys = loaded.keys, refused = loaded.refused, "the index is loaded");
+    Ok(Installation { store, verifier, root_key, first_keys, _lock: lock })
+}
+
+/// Opens a store to read it, beside a running server if there is one.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn inspect(config: &Config) -> Result<Arc<Store>, ServeError> {
+    let dir = &config.data_dir;
+    let in_store = |source| ServeError::Store { dir: dir.clone(), source };
+    require_store(config)?;
+    let root_key = RootKey::load(&config.root_key_file)?;
+    let store = Store::inspect(dir.clone(), &root_key, Arc::new(SystemClock)).await.map_err(in_store)?;
+    match store.root_key_fits().await.map_err(in_store)? {
+        Some(true) => Ok(store),
+        Some(false) => Err(RootKeyError::Foreign { path: config.root_key_file.clone() }.into()),
+        None => Err(ServeError::NotThere { dir: dir.clone() }),
+    }
+}
+
+/// Fails if there is a store.
+///
+/// # Errors
+/// [`ServeError::AlreadyThere`].
+pub fn require_no_store(config: &Config) -> Result<(), ServeError> {
+    let there = config.data_dir.join(DATABASE_FILE).exists();
+    if there { Err(ServeError::AlreadyThere { dir: config.data_dir.clone() }) } else { Ok(()) }
+}
+
+/// Fails if there is no store.
+///
+/// # Errors
+/// [`ServeError::NotThere`].
+pub fn require_store(config: &Config) -> Result<(), ServeError> {
+    let there = config.data_dir.join(DATABASE_FILE).exists();
+    if there { Ok(()) } else { Err(ServeError::NotThere { dir: config.data_dir.clone() }) }
+}
+
+/// Takes the address before anything else is touched.
+///
+/// # Errors
+/// [`ServeError::Listen`].
+pub fn bind(config: &Config) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let address = config.listen;
+    let failed = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Serves an installation until `stop` is done, then finishes what is under way.
+///
+/// # Errors
+/// [`ServeError::Serve`].
+pub async fn run(
+    installation: Installation,
+    listener: TcpListener,
+    config: &Config,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let Installation { store, verifier, root_key, _lock, .. } = installation;
+    let random = Arc::new(OsRandom);
+    let app = Arc::new(App::new(Arc::clone(&store), verifier, &root_key, random, config.problem_types.clone()));
+    drop(root_key);
+
+    let handle = Handle::new();
+    let housekeeping = tokio::spawn(keep_house(Arc::clone(&store)));
+    tokio::spawn({
+        let (app, handle) = (Arc::clone(&app), handle.clone());
+        async move {
+            stop.await;
+            tracing::info!("stopping: finishing what is under way");
+            app.is_stopping.store(true, Ordering::Relaxed);
+            handle.graceful_shutdown(Some(STOP_DEADLINE));
+        }
+    });
+    let mut server = axum_server::from_tcp(listener).map_err(ServeError::Serve)?.http1_only();
+    server.http_builder().http1().header_read_timeout(IDLE_DEADLINE);
+    let served = server
+        .acceptor(NoDelayAcceptor::new())
+        .first_request_timeout(FIRST_REQUEST_DEADLINE)
+        .accept_error_handler(|_from, error| tracing::warn!(%error, "a connection was not accepted"))
+        .handle(handle)
+        .serve(http::service(app).into_make_service())
+        .await;
+    housekeeping.abort();
+    store.close().await;
+    tracing::info!("stopped");
+    served.map_err(ServeError::Serve)
+}
+
+/// Forgets replies when their day is over.
+async fn keep_house(store: Arc<Store>) {
+    let mut hourly = tokio::time::interval(HOUSEKEEPING_INTERVAL);
+    loop {
+        hourly.tick().await;
+        if let Err(error) = forget_old_replies(&store).await {
+            tracing::warn!(%error, "could not forget old replies; trying again in an hour");
+        }
+    }
+}
+
+async fn forget_old_replies(store: &Arc<Store>) -> Result<(), StoreError> {
+    let mut writing = store.begin(Need::Ordinary).await?;
+    let forgotten = writing.forget_old_replies().await?;
+    writing.commit().await?;
+    if forgotten > 0 {
+        tracing::info!(forgotten, "forgot replies older than a day");
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Opening and migrating an SQLite store; the only place that knows the engine.
+
+use std::cmp::Ordering;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::migrate::{Migrate as _, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
+
+use super::StoreError;
+
+/// How a transaction that writes begins: with the write lock, so that it never fails half-way for want of it.
+pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
+
+// Primary result codes of SQLite that mean something to us.
+pub(super) const CORRUPT: u32 = 11;
+pub(super) const FULL: u32 = 13;
+pub(super) const NOT_A_DATABASE: u32 = 26;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+const READERS: u32 = 4;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The primary result code (the low byte of the extended one), if the database itself gave the error.
+pub(super) fn primary_code(error: &sqlx::Error) -> Option<u32> {
+    let code = error.as_database_error()?.code()?;
+    code.parse::<u32>().ok().map(|extended| extended & 0xff)
+}
+
+/// Opens the one connection that writes; makes the file if it is not there.
+pub(super) async fn open_for_writing(file: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    options(file)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("secure_delete", "ON")
+        .connect()
+        .await
+}
+
+/// A pool of connections that only read. None is opened yet.
+pub(super) fn open_for_reading(file: &Path) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .connect_lazy_with(options(file).pragma("query_only", "ON"))
+}
+
+fn options(file: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("trusted_schema", "OFF")
+        .disable_statement_logging()
+}
+
+/// Brings the schema up to date; refuses one that is newer than this program.
+pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    connection.ensure_migrations_table(&MIGRATIONS.table_name).await.map_err(migration_error)?;
+    let found = schema_of(connection).await?;
+    if found > newest() {
+        return Err(StoreError::NewerSchema { found, known: newest() });
+    }
+    MIGRATIONS.run(&mut *connection).await.map_err(migration_error)?;
+    Ok(connection.ping().await?)
+}
+
+/// Refuses a schema that is not the one this program knows.
+pub(super) async fn check_schema(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let found = schema_of(connection).await?;
+    match found.cmp(&newest()) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(StoreError::NewerSchema { found, known: newest() }),
+        Ordering::Less => Err(StoreError::OlderSchema { found, known: newest() }),
+    }
+}
+
+async fn schema_of(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    let applied = connection.list_applied_migrations(&MIGRATIONS.table_name).await.map_err(migration_error)?;
+    Ok(applied.iter().map(|migration| migration.version).max().unwrap_or(0))
+}
+
+fn newest() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+fn migration_error(error: sqlx::migrate::MigrateError) -> StoreError {
+    match error {
+        sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => {
+            error.into()
+        }
+        other => StoreError::Damaged { what: other.to_string() },
+    }
+}

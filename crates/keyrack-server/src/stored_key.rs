@@ -1,0 +1,129 @@
+//! A key as it is kept.
+
+use keyrack::{Holder, KeyDigest, KeyId, KeyKind, KeyRecord, MaskedKey, OrganizationId, ProjectId, Scope};
+
+use crate::canonical::Canonical;
+use crate::clock::Timestamp;
+
+/// Everything that is kept of a key. The value is not among it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Its number.
+    pub id: KeyId,
+    /// How often it was written, from 1.
+    pub version: u32,
+    /// Whom it speaks for.
+    pub holder: Holder,
+    /// Made by the service for itself: the tenant sees it and cannot touch it.
+    pub is_system: bool,
+    /// What people call it.
+    pub name: String,
+    /// What people say of it.
+    pub description: Option<String>,
+    /// What may be shown of the value.
+    pub mask: MaskedKey,
+    /// SHA-256 of the value.
+    pub digest: KeyDigest,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// When it died, if it did.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// The columns that say whom a key speaks for; the two forms are inverse where both exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HolderColumns {
+    /// Position in [`KeyKind::ALL`].
+    pub kind: i64,
+    /// Number of the organization, unless an operator's key.
+    pub organization: Option<i64>,
+    /// Number of the project, if a project's key.
+    pub project: Option<i64>,
+    /// Position in the roles of that kind; 0 for an operator.
+    pub role: i64,
+    /// Position in [`Scope::ALL`]; secret for keys that have no scope.
+    pub scope: i64,
+}
+
+impl StoredKey {
+    /// What the index holds of it.
+    pub const fn record(&self) -> KeyRecord {
+        KeyRecord { id: self.id, version: self.version, holder: self.holder }
+    }
+
+    /// What the row's MAC covers: every field.
+    pub fn canonical(&self) -> Canonical {
+        let columns = HolderColumns::of(self.holder);
+        Canonical::new("api key row")
+            .int(self.id.0)
+            .int(columns.kind)
+            .maybe_int(columns.organization)
+            .maybe_int(columns.project)
+            .int(columns.role)
+            .int(columns.scope)
+            .int(self.is_system.into())
+            .text(&self.name)
+            .maybe_text(self.description.as_deref())
+            .text(self.mask.as_str())
+            .bytes(self.digest.as_bytes())
+            .int(self.created_at.0)
+            .int(self.updated_at.0)
+            .maybe_int(self.revoked_at.map(|at| at.0))
+            .int(self.version.into())
+    }
+}
+
+impl HolderColumns {
+    /// The columns of a holder.
+    pub fn of(holder: Holder) -> Self {
+        let position = |kind| KeyKind::ALL.iter().position(|known| *known == kind).map_or(0, |at| at as i64);
+        match holder {
+            Holder::Project { project, organization, kind, scope, role } => Self {
+                kind: position(kind),
+                organization: Some(organization.0.into()),
+                project: Some(project.0.into()),
+                role: role.position().into(),
+                scope: scope.position().into(),
+            },
+            Holder::Organization { organization, role } => Self {
+                kind: position(KeyKind::Organization),
+                organization: Some(organization.0.into()),
+                project: None,
+                role: role.position().into(),
+                scope: Scope::Secret.position().into(),
+            },
+            Holder::Operator => Self {
+                kind: position(KeyKind::Operator),
+                organization: None,
+                project: None,
+                role: 0,
+                scope: Scope::Secret.position().into(),
+            },
+        }
+    }
+
+    /// The holder of columns, if they are those of one.
+    pub fn holder(self) -> Option<Holder> {
+        let role = u8::try_from(self.role).ok()?;
+        let organization = || Some(OrganizationId(u32::try_from(self.organization?).ok()?));
+        let kind = *KeyKind::ALL.get(usize::try_from(self.kind).ok()?)?;
+        let holder = match kind {
+            KeyKind::Secret | KeyKind::Publishable => Holder::Project {
+                project: ProjectId(u32::try_from(self.project?).ok()?),
+                organization: organization()?,
+                kind,
+                scope: Scope::effective(kind, Scope::from_position(u8::try_from(self.scope).ok()?)?),
+                role: keyrack::ProjectRole::from_position(role)?,
+            },
+            KeyKind::Organization => Holder::Organization {
+                organization: organization()?,
+                role: keyrack::OrganizationRole::from_position(role)?,
+            },
+            KeyKind::Operator => Holder::Operator,
+        };
+        // Columns that another holder would have written the same way, or that nobody would have, are not accepted.
+        (Self::of(holder) == self).then_some(holder)
+    }
+}

@@ -1,0 +1,121 @@
+//! The real binary as a child process, and a client for it.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// The binary under test.
+pub(crate) const KEYRACK: &str = env!("CARGO_BIN_EXE_keyrack");
+
+/// A command of the binary with nothing inherited that could set it up.
+pub(crate) fn keyrack(data_dir: &Path) -> Command {
+    let mut command = Command::new(KEYRACK);
+    command.env_clear().arg("--data-dir").arg(data_dir).args(["--listen", "127.0.0.1:0"]);
+    command
+}
+
+/// The keys of a new installation, as `keyrack init --json` prints them.
+pub(crate) fn init(data_dir: &Path) -> Value {
+    let output = keyrack(data_dir).args(["init", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A running server; killed when dropped.
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    /// `http://127.0.0.1:PORT`
+    pub(crate) url: String,
+    /// Everything it printed before it listened.
+    pub(crate) greeting: String,
+    agent: ureq::Agent,
+}
+
+/// A reply, whatever its status.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: ureq::http::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+}
+
+impl Server {
+    /// Starts `keyrack serve` and waits until it listens.
+    pub(crate) fn start(data_dir: &Path) -> Self {
+        Self::try_start(keyrack(data_dir).arg("serve").stderr(Stdio::null())).expect("the server did not start")
+    }
+
+    /// Starts a command that serves; `None` if it ended before it listened.
+    pub(crate) fn try_start(command: &mut Command) -> Option<Self> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut greeting = String::new();
+        loop {
+            let mut line = String::new();
+            if output.read_line(&mut line).unwrap() == 0 {
+                child.wait().unwrap();
+                return None;
+            }
+            greeting += &line;
+            if let Some(rest) = line.strip_prefix("Listening on ") {
+                let url = rest.split(',').next().unwrap().trim().to_owned();
+                let config = ureq::Agent::config_builder()
+                    .http_status_as_error(false)
+                    .timeout_global(Some(Duration::from_secs(60)))
+                    .build();
+                return Some(Self { child, url, greeting, agent: config.into() });
+            }
+        }
+    }
+
+    /// Sends a request; an error if no whole reply came back.
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        key: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> Result<Reply, ureq::Error> {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header("Authorization", format!("Bearer {key}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = match body {
+            Some(body) => {
+                let request = request.header("Content-Type", "application/json").body(body.to_string());
+                self.agent.run(request.unwrap())
+            }
+            None => self.agent.run(request.body(()).unwrap()),
+        };
+        let mut response = response?;
+        let text = response.body_mut().read_to_string()?;
+        Ok(Reply { status: response.status().as_u16(), headers: response.headers().clone(), text })
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) fn stop(mut self) -> std::process::ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}

@@ -1,0 +1,316 @@
+//! Every live key by digest, in memory.
+//!
+//! A flat open-addressing table of packed 8-byte entries points at records of one cache line each. Records never move
+//! and are never reused: a dead key keeps its record as a tombstone, so a change that arrives late cannot bring it back,
+//! and a reader can never find another key's facts behind a digest it just compared. The price is 72 bytes of memory for
+//! each key revoked since the process started.
+//!
+//! Readers take no lock and allocate nothing. Everything that decides and may change sits in *one* atomic word of the
+//! record, so a reader sees a key either before a change or after it. Writers take turns.
+
+mod table;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use self::table::Table;
+use crate::{KeyDigest, KeyId, KeyRecord, Unavailable};
+
+/// What happened to a key. Of two changes to one key the higher version holds; revocation holds whatever the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyChange {
+    /// The key is live and this is its newest state.
+    Put(KeyRecord),
+    /// The key is dead, for ever.
+    Revoke {
+        /// The key's number.
+        id: KeyId,
+    },
+}
+
+/// What the index says of a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// A live key.
+    Live(KeyRecord),
+    /// A key that was revoked while this index held it.
+    Dead,
+    /// No key that this index ever held.
+    Absent,
+}
+
+/// A change that cannot be right, and was not applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The digest already stands for a key with another number or another owner; those never change.
+    #[error("the digest of key {claimed} already belongs to key {known} or to another owner")]
+    IdentityChanged {
+        /// The key the index holds.
+        known: KeyId,
+        /// The key the change speaks of.
+        claimed: KeyId,
+    },
+    /// More than 2³² − 1 keys.
+    #[error("the index is full")]
+    Full,
+}
+
+/// Every live key by digest; see the module's head for how.
+#[derive(Debug)]
+pub struct Index {
+    table: ArcSwap<Table>,
+    /// Held by whoever applies a change; readers never look at it.
+    writing: Mutex<()>,
+    loaded: AtomicBool,
+}
+
+impl Index {
+    /// An empty index that holds `keys` keys before it has to grow.
+    pub fn with_capacity(keys: usize) -> Self {
+        Self {
+            table: ArcSwap::from_pointee(Table::with_capacity(keys)),
+            writing: Mutex::new(()),
+            loaded: AtomicBool::new(false),
+        }
+    }
+
+    /// Says that every key has been put in; until then [`Index::find`] answers nothing.
+    pub fn mark_loaded(&self) {
+        self.loaded.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Index::mark_loaded`] was called.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+
+    /// How many keys the index holds, dead ones included.
+    pub fn len(&self) -> usize {
+        self.table.load().len()
+    }
+
+    /// Whether the index holds no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Looks a digest up.
+    ///
+    /// # Errors
+    /// [`Unavailable::NotLoaded`] until the index has been filled.
+    pub fn find(&self, digest: &KeyDigest) -> Result<Lookup, Unavailable> {
+        if !self.is_loaded() {
+            return Err(Unavailable::NotLoaded);
+        }
+        Ok(self.table.load().find(digest.words()).map_or(Lookup::Absent, |record| record.read()))
+    }
+
+    /// Applies a change; when this returns, every later [`Index::find`] sees it. Changes may come twice and in any order.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; the index is then as it was.
+    pub fn apply(&self, digest: &KeyDigest, change: &KeyChange) -> Result<(), ApplyError> {
+        // A panic inside cannot leave the table half changed, so a poisoned lock is still good.
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.table.load();
+        if let Some(record) = table.find(digest.words()) {
+            return record.change(change);
+        }
+        if table.insert(digest.words(), change)? {
+            return Ok(());
+        }
+        let grown = table.grown();
+        grown.insert(digest.words(), change)?;
+        self.table.store(grown.into());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Holder, KeyKind, OrganizationId, OrganizationRole, ProjectId, ProjectRole, Scope};
+
+    /// A digest whose table position and tag are chosen, to force collisions.
+    fn digest(position: u32, tag: u32, rest: u64) -> KeyDigest {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&position.to_le_bytes());
+        bytes[4..8].copy_from_slice(&tag.to_le_bytes());
+        bytes[8..16].copy_from_slice(&rest.to_le_bytes());
+        KeyDigest::from_bytes(bytes)
+    }
+
+    fn record(id: i64, version: u32, role: ProjectRole) -> KeyRecord {
+        let holder = Holder::Project {
+            project: ProjectId(7),
+            organization: OrganizationId(3),
+            kind: KeyKind::Secret,
+            scope: Scope::Secret,
+            role,
+        };
+        KeyRecord { id: KeyId(id), version, holder }
+    }
+
+    fn loaded(capacity: usize) -> Index {
+        let index = Index::with_capacity(capacity);
+        index.mark_loaded();
+        index
+    }
+
+    #[test]
+    fn a_record_is_one_cache_line() {
+        assert_eq!(size_of::<table::Record>(), 64);
+        assert_eq!(align_of::<table::Record>(), 64);
+    }
+
+    #[test]
+    fn every_holder_comes_back_as_it_went_in() {
+        let index = loaded(8);
+        let organization = OrganizationId(u32::MAX);
+        let holders = [
+            record(0, 1, ProjectRole::Publisher).holder,
+            Holder::Project {
+                project: ProjectId(u32::MAX),
+                organization,
+                kind: KeyKind::Publishable,
+                scope: Scope::Public,
+                role: ProjectRole::Admin,
+            },
+            Holder::Organization { organization, role: OrganizationRole::Owner },
+            Holder::Operator,
+        ];
+        for (number, holder) in (1_u32..).zip(holders) {
+            let put = KeyRecord { id: KeyId(i64::from(number)), version: number, holder };
+            let digest = digest(number, 0, 0);
+            index.apply(&digest, &KeyChange::Put(put)).unwrap();
+            assert_eq!(index.find(&digest), Ok(Lookup::Live(put)));
+        }
+    }
+
+    #[test]
+    fn revoked_is_final_whatever_order_changes_come_in() {
+        let index = loaded(8);
+        let (known, late) = (digest(1, 1, 1), digest(1, 1, 2));
+        index.apply(&known, &KeyChange::Put(record(1, 1, ProjectRole::Admin))).unwrap();
+        for key in [known, late] {
+            index.apply(&key, &KeyChange::Revoke { id: KeyId(1) }).unwrap();
+            index.apply(&key, &KeyChange::Put(record(1, 9, ProjectRole::Admin))).unwrap();
+            assert_eq!(index.find(&key), Ok(Lookup::Dead));
+        }
+    }
+
+    #[test]
+    fn an_older_version_never_replaces_a_newer_one() {
+        let index = loaded(8);
+        let key = digest(1, 1, 1);
+        index.apply(&key, &KeyChange::Put(record(1, 3, ProjectRole::Support))).unwrap();
+        index.apply(&key, &KeyChange::Put(record(1, 2, ProjectRole::Admin))).unwrap();
+        assert_eq!(index.find(&key), Ok(Lookup::Live(record(1, 3, ProjectRole::Support))));
+    }
+
+    #[test]
+    fn a_digest_never_changes_hands() {
+        let index = loaded(8);
+        let key = digest(1, 1, 1);
+        let first = record(1, 1, ProjectRole::Support);
+        index.apply(&key, &KeyChange::Put(first)).unwrap();
+        let other_owner = KeyRecord { holder: Holder::Operator, version: 2, ..first };
+        for claim in [record(2, 2, ProjectRole::Admin), other_owner] {
+            let refused = index.apply(&key, &KeyChange::Put(claim)).unwrap_err();
+            assert_eq!(refused, ApplyError::IdentityChanged { known: KeyId(1), claimed: claim.id });
+        }
+        assert_eq!(index.find(&key), Ok(Lookup::Live(first)));
+    }
+
+    #[test]
+    fn it_grows_and_keeps_every_key_and_every_death() {
+        let index = loaded(1);
+        let keys: u32 = if cfg!(miri) { 100 } else { 40_000 };
+        for i in 0..keys {
+            let put = KeyChange::Put(record(i.into(), 1, ProjectRole::Editor));
+            // Every eighth position only, so that runs of collisions form.
+            index.apply(&digest(i / 8 * 8, i % 3, i.into()), &put).unwrap();
+            if i % 5 == 0 {
+                let revoke = KeyChange::Revoke { id: KeyId(i.into()) };
+                index.apply(&digest(i / 8 * 8, i % 3, i.into()), &revoke).unwrap();
+            }
+        }
+        assert_eq!(index.len(), keys as usize);
+        for i in 0..keys {
+            let alive = Lookup::Live(record(i.into(), 1, ProjectRole::Editor));
+            let expected = if i % 5 == 0 { Lookup::Dead } else { alive };
+            assert_eq!(index.find(&digest(i / 8 * 8, i % 3, i.into())), Ok(expected));
+        }
+        assert_eq!(index.find(&digest(0, 0, u64::MAX)), Ok(Lookup::Absent));
+    }
+
+    #[test]
+    fn readers_beside_a_growing_writer_never_miss_a_key_and_never_see_a_dead_one() {
+        let index = loaded(1);
+        let seen = std::sync::atomic::AtomicU32::new(0);
+        let revoked = std::sync::atomic::AtomicU32::new(0);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for i in 1..=20_000_u32 {
+                    index.apply(&digest(i, i, 1), &KeyChange::Put(record(i.into(), 1, ProjectRole::Editor))).unwrap();
+                    seen.store(i, Ordering::Release);
+                    if i > 100 {
+                        index.apply(&digest(i - 100, i - 100, 1), &KeyChange::Revoke { id: KeyId(1) }).unwrap();
+                        revoked.store(i - 100, Ordering::Release);
+                    }
+                }
+            });
+            threads.spawn(|| {
+                loop {
+                    let (dead, newest) = (revoked.load(Ordering::Acquire), seen.load(Ordering::Acquire));
+                    if newest > 0 {
+                        assert_ne!(index.find(&digest(newest, newest, 1)), Ok(Lookup::Absent));
+                    }
+                    if dead > 0 {
+                        assert_eq!(index.find(&digest(dead, dead, 1)), Ok(Lookup::Dead));
+                    }
+                    if newest == 20_000 {
+                        break;
+                    }
+                }
+            });
+        });
+    }
+
+    proptest! {
+        /// Against the obvious model: a map of the highest version put, and a set of the dead.
+        #[test]
+        fn it_agrees_with_the_obvious_model(
+            steps in proptest::collection::vec((0..12_u32, 0..6_u32, 0..5_u8, 0..8_u8), 0..200)
+        ) {
+            let index = loaded(1);
+            let mut model: HashMap<u32, Lookup> = HashMap::new();
+            for (key, version, role, kind_of_step) in steps {
+                let put = record(key.into(), version, ProjectRole::from_position(role).unwrap());
+                let state = model.entry(key).or_insert(Lookup::Absent);
+                let change = if kind_of_step == 0 {
+                    *state = Lookup::Dead;
+                    KeyChange::Revoke { id: KeyId(key.into()) }
+                } else {
+                    *state = match *state {
+                        Lookup::Absent => Lookup::Live(put),
+                        Lookup::Live(known) if known.version < version => Lookup::Live(put),
+                        kept => kept,
+                    };
+                    KeyChange::Put(put)
+                };
+                index.apply(&digest(key % 4, key % 2, key.into()), &change).unwrap();
+            }
+            for key in 0..12 {
+                let expected = model.get(&key).copied().unwrap_or(Lookup::Absent);
+                prop_assert_eq!(index.find(&digest(key % 4, key % 2, key.into())), Ok(expected));
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What an API key is, and whether it may pass.
+//!
+//! This is the library half of Keyrack. It knows no HTTP server, no SQL, no environment and no clock: a service hands it
+//! the keys it has and the bytes a caller presented, and gets back a [`VerifiedKey`], a [`Denial`], or [`Unavailable`].
+//! There is no fourth thing, and "cannot tell" can never be mistaken for either of the others.
+//!
+//! ```
+//! use keyrack::{
+//!     ApiKey, Holder, Index, KeyChange, KeyDigest, KeyId, KeyKind, KeyRecord, OrganizationId, ProjectId, ProjectRole,
+//!     Requirement, Scope, Verifier, VerifyError,
+//! };
+//!
+//! // Issue a key. The bytes must come from the operating system's generator.
+//! # let random = [7_u8; ApiKey::RANDOM_BYTES];
+//! let key = ApiKey::generate(KeyKind::Secret, &random);
+//! let digest = KeyDigest::of(&key);
+//!
+//! // Hold it, by digest only.
+//! let index = Index::with_capacity(1_000);
+//! let record = KeyRecord {
+//!     id: KeyId(4),
+//!     version: 1,
+//!     holder: Holder::Project {
+//!         project: ProjectId(1),
+//!         organization: OrganizationId(1),
+//!         kind: KeyKind::Secret,
+//!         scope: Scope::Secret,
+//!         role: ProjectRole::Editor,
+//!     },
+//! };
+//! index.apply(&digest, &KeyChange::Put(record))?;
+//! index.mark_loaded();
+//!
+//! // Verify what a caller presents.
+//! let verifier = Verifier::new(index);
+//! let needs_editor = Requirement::Project { least: ProjectRole::Editor };
+//! let verified = verifier.verify(key.expose().as_bytes(), needs_editor)?;
+//! assert_eq!(verified.id(), KeyId(4));
+//!
+//! // Revoke it: dead from the moment `apply` returns, for ever.
+//! verifier.index().apply(&digest, &KeyChange::Revoke { id: KeyId(4) })?;
+//! assert!(matches!(verifier.verify(key.expose().as_bytes(), needs_editor), Err(VerifyError::Denied(_))));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod decision;
+mod digest;
+mod index;
+mod key;
+mod record;
+mod verifier;
+
+pub use decision::{Denial, Requirement, VerifiedKey, decide};
+pub use digest::KeyDigest;
+pub use index::{ApplyError, Index, KeyChange, Lookup};
+pub use key::{ApiKey, KeyKind, MaskedKey, NotAKey};
+pub use record::{
+    Holder, KeyId, KeyRecord, OrganizationId, OrganizationRole, ProjectId, ProjectRole, Scope, UnknownWord,
+};
+pub use verifier::{Unavailable, Verifier, VerifyError};

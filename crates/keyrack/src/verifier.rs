@@ -1,0 +1,91 @@
+//! The one straight line that every verification takes, whichever door it came through.
+
+use crate::{ApiKey, Denial, Index, KeyDigest, Lookup, Requirement, VerifiedKey, decide};
+
+/// The index cannot be trusted now, so nothing can be said about any key. Never a verdict on the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// The index has not been filled yet.
+    #[error("the keys are still being loaded")]
+    NotLoaded,
+}
+
+/// Why there is no [`VerifiedKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// The key may not pass.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// Whether it may cannot be told.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Verifies presented keys against an [`Index`]. Never waits, writes or reads a store.
+#[derive(Debug)]
+pub struct Verifier {
+    index: Index,
+}
+
+impl Verifier {
+    /// A verifier over an index, which may still be filling.
+    pub const fn new(index: Index) -> Self {
+        Self { index }
+    }
+
+    /// The index, to apply changes to.
+    pub const fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Verifies the bytes a caller presented as its key.
+    ///
+    /// # Errors
+    /// [`VerifyError::Denied`] if the key may not pass, [`VerifyError::Unavailable`] if that cannot be told.
+    pub fn verify(&self, presented: &[u8], requirement: Requirement) -> Result<VerifiedKey, VerifyError> {
+        let key = ApiKey::parse(presented).map_err(|_| Denial::Malformed)?;
+        match self.index.find(&KeyDigest::of(&key))? {
+            Lookup::Live(record) => Ok(decide(&record, requirement)?),
+            Lookup::Dead => Err(Denial::Revoked.into()),
+            Lookup::Absent => Err(Denial::Unknown.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Holder, KeyChange, KeyId, KeyKind, KeyRecord};
+
+    fn operator_key(seed: u8) -> (ApiKey, KeyDigest, KeyChange) {
+        let key = ApiKey::generate(KeyKind::Operator, &[seed; ApiKey::RANDOM_BYTES]);
+        let digest = KeyDigest::of(&key);
+        let record = KeyRecord { id: KeyId(i64::from(seed)), version: 1, holder: Holder::Operator };
+        (key, digest, KeyChange::Put(record))
+    }
+
+    #[test]
+    fn an_index_that_is_not_loaded_says_nothing_about_a_key() {
+        let (key, digest, put) = operator_key(1);
+        let index = Index::with_capacity(1);
+        index.apply(&digest, &put).unwrap();
+        let verifier = Verifier::new(index);
+        let verdict = verifier.verify(key.expose().as_bytes(), Requirement::Operator);
+        assert_eq!(verdict, Err(VerifyError::Unavailable(Unavailable::NotLoaded)));
+    }
+
+    #[test]
+    fn live_revoked_unknown_and_malformed_are_told_apart_inside() {
+        let (key, digest, put) = operator_key(1);
+        let (stranger, ..) = operator_key(2);
+        let verifier = Verifier::new(Index::with_capacity(1));
+        verifier.index().mark_loaded();
+        verifier.index().apply(&digest, &put).unwrap();
+        let judge = |value: &str| verifier.verify(value.as_bytes(), Requirement::Operator);
+        assert_eq!(judge(key.expose()).unwrap().id(), KeyId(1));
+        assert_eq!(judge(stranger.expose()), Err(Denial::Unknown.into()));
+        assert_eq!(judge("op_"), Err(Denial::Malformed.into()));
+        verifier.index().apply(&digest, &KeyChange::Revoke { id: KeyId(1) }).unwrap();
+        assert_eq!(judge(key.expose()), Err(Denial::Revoked.into()));
+    }
+}
