@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use keyrack::{Holder, KeyId, OrganizationId, ProjectId};
-use serde_json::json;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use crate::canonical::Canonical;
@@ -91,21 +92,40 @@ impl Entry {
     }
 
     /// The entry as one line of JSON, in the shape of the contract (section 3).
-    pub fn to_json(&self) -> serde_json::Value {
-        let parsed = |json: &Option<String>| json.as_deref().and_then(|json| serde_json::from_str(json).ok());
-        let parsed = |json| -> serde_json::Value { parsed(json).unwrap_or_default() };
-        json!({
-            "id": self.seq,
-            "at": self.at.to_string(),
-            "actor": {"kind": self.event.actor.kind, "id": self.event.actor.id},
-            "action": self.event.action,
-            "target": {"kind": self.event.target.kind, "id": self.event.target.id},
-            "before": parsed(&self.event.before),
-            "after": parsed(&self.event.after),
-            "request_id": self.event.request_id,
-            "hash": data_encoding::HEXLOWER.encode(&self.hash),
-        })
+    pub fn to_json(&self) -> String {
+        let raw = |json: &Option<String>| json.clone().and_then(|json| RawValue::from_string(json).ok());
+        let line = EntryLine {
+            id: self.seq,
+            at: self.at.to_string(),
+            actor: NumberedLine { kind: &self.event.actor.kind, id: self.event.actor.id },
+            action: &self.event.action,
+            target: NumberedLine { kind: &self.event.target.kind, id: Some(self.event.target.id) },
+            before: raw(&self.event.before),
+            after: raw(&self.event.after),
+            request_id: &self.event.request_id,
+            hash: data_encoding::HEXLOWER.encode(&self.hash),
+        };
+        serde_json::to_string(&line).expect("an entry is plain data")
     }
+}
+
+#[derive(Serialize)]
+struct EntryLine<'a> {
+    id: i64,
+    at: String,
+    actor: NumberedLine<'a>,
+    action: &'a str,
+    target: NumberedLine<'a>,
+    before: Option<Box<RawValue>>,
+    after: Option<Box<RawValue>>,
+    request_id: &'a str,
+    hash: String,
+}
+
+#[derive(Serialize)]
+struct NumberedLine<'a> {
+    kind: &'a str,
+    id: Option<i64>,
 }
 
 /// The tenant a holder's keys belong to.
@@ -117,22 +137,37 @@ pub fn tenant_of(holder: Holder) -> (Option<OrganizationId>, Option<ProjectId>) 
     }
 }
 
-/// What an entry says of a key: all but times, digest and value.
+/// What an entry says of a key: all but digest, value and the times it shares with its entries.
 pub fn describe(key: &StoredKey) -> String {
-    let mut described = json!({"name": key.name, "value": key.mask.as_str(), "description": key.description});
     let (scope, role) = match key.holder {
         Holder::Project { scope, role, .. } => (Some(scope.as_str()), Some(role.as_str())),
         Holder::Organization { role, .. } => (None, Some(role.as_str())),
         Holder::Operator => (None, None),
     };
-    for (field, word) in [("scope", scope), ("role", role)] {
-        if let Some(word) = word {
-            described[field] = word.into();
-        }
-    }
-    described["is_system_key"] = key.is_system.into();
-    described["revoked_at"] = key.revoked_at.map(|at| at.to_string()).into();
-    described.to_string()
+    let described = Described {
+        name: &key.name,
+        scope,
+        role,
+        value: key.mask.as_str(),
+        description: key.description.as_deref(),
+        is_system_key: key.is_system,
+        revoked_at: key.revoked_at.map(|at| at.to_string()),
+    };
+    serde_json::to_string(&described).expect("a key is plain data")
+}
+
+#[derive(Serialize)]
+struct Described<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    value: &'a str,
+    description: Option<&'a str>,
+    is_system_key: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_at: Option<String>,
 }
 
 /// What the MAC of the chain's newest hash covers.
@@ -177,7 +212,7 @@ pub struct Check {
     hash: Vec<u8>,
     keys: i64,
     faults: Vec<String>,
-    /// Newest version of each key that an entry speaks of, and whether that entry was its death.
+    /// Newest version of each key that an entry speaks of.
     newest: BTreeMap<i64, i64>,
 }
 

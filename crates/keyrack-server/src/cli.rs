@@ -171,8 +171,6 @@ async fn export_audit(config: &Config) -> Result<(), Box<dyn Error>> {
 }
 
 fn welcome(keys: &FirstKeys, config: &Config, address: SocketAddr) -> String {
-    let plain = serde_json::json!(keys.expose());
-    let key = |name: &str| plain[name].as_str().unwrap_or_default().to_owned();
     format!(
         "Keyrack is set up in {dir}. These keys are shown this once; only digests of them are kept:\n\n  \
          operator key                   {operator}\n  \
@@ -185,11 +183,11 @@ fn welcome(keys: &FirstKeys, config: &Config, address: SocketAddr) -> String {
          -d '{{\"name\": \"CI bot\"}}'\n\n\
          Keep a copy of {root_key} apart from your backups: the store cannot be used without it.\n",
         dir = config.data_dir.display(),
-        operator = key("operator_key"),
+        operator = keys.operator.expose(),
         organization_id = keys.organization_id,
-        owner = key("organization_key"),
+        owner = keys.organization.expose(),
         project_id = keys.project_id,
-        admin = key("project_key"),
+        admin = keys.project.expose(),
         reachable = reachable(address),
         root_key = config.root_key_file.display(),
     )

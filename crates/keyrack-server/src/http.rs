@@ -59,7 +59,6 @@ pub fn service(app: Arc<App>) -> Router {
 }
 
 /// What panicked, the panic hook has logged; its payload goes nowhere.
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands it over")]
 fn caught_panic(_payload: Box<dyn std::any::Any + Send>) -> Response {
     Problem::internal().into_response()
 }

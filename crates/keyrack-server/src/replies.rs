@@ -164,7 +164,7 @@ mod tests {
         for damaged in [
             KeptReply { expires_at: Timestamp(i64::MAX), ..kept.clone() },
             KeptReply { salt: vec![0; 32], ..kept.clone() },
-            KeptReply { sealed: vec![], ..kept.clone() },
+            KeptReply { sealed: vec![], ..kept },
         ] {
             assert!(own.open(&damaged).is_none());
         }

@@ -34,8 +34,8 @@ impl KeyDigest {
 
     /// The first 16 bytes as two words: what the index finds a key by. 128 bits of SHA-256 do not collide by chance.
     pub(crate) fn words(&self) -> [u64; 2] {
-        let (words, _) = self.0.as_chunks::<8>();
-        [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])]
+        let [first, second, ..] = self.0.as_chunks::<8>().0 else { unreachable!("32 bytes are four words") };
+        [u64::from_le_bytes(*first), u64::from_le_bytes(*second)]
     }
 }
 

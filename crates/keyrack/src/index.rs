@@ -301,7 +301,7 @@ mod tests {
                     *state = match *state {
                         Lookup::Absent => Lookup::Live(put),
                         Lookup::Live(known) if known.version < version => Lookup::Live(put),
-                        kept => kept,
+                        kept @ (Lookup::Live(_) | Lookup::Dead) => kept,
                     };
                     KeyChange::Put(put)
                 };

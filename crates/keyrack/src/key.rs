@@ -1,4 +1,5 @@
 //! The secret itself: its shape, its checksum, its mask (contract section 1).
+#![expect(clippy::indexing_slicing, reason = "every range is a constant within the fixed length of a key or a mask")]
 
 use std::fmt;
 
@@ -76,7 +77,7 @@ impl ApiKey {
     /// # Errors
     /// [`NotAKey`] for anything that [`ApiKey::generate`] could not have made.
     pub fn parse(presented: &[u8]) -> Result<Self, NotAKey> {
-        let value: [u8; Self::BYTES] = presented.try_into().map_err(|_| NotAKey)?;
+        let value: [u8; Self::BYTES] = presented.try_into().map_err(|_other_length| NotAKey)?;
         let key = Self { kind: kind_of(&value).ok_or(NotAKey)?, value };
         let in_alphabet = key.value[PREFIX_BYTES..].iter().all(|byte| IN_ALPHABET[usize::from(*byte)]);
         // The check characters are compared as they stand, so their alphabet is checked by the comparison too.
@@ -90,7 +91,6 @@ impl ApiKey {
     }
 
     /// The plain value. Call it only to hand the key to its owner, or to derive from it.
-    #[expect(clippy::missing_panics_doc, reason = "cannot happen: every byte was drawn from ASCII")]
     pub fn expose(&self) -> &str {
         std::str::from_utf8(&self.value).expect("a key is ASCII by construction")
     }
@@ -130,7 +130,7 @@ impl MaskedKey {
     /// # Errors
     /// [`NotAKey`] if the text is not of the shape of a mask.
     pub fn parse(text: &str) -> Result<Self, NotAKey> {
-        let mask: [u8; Self::BYTES] = text.as_bytes().try_into().map_err(|_| NotAKey)?;
+        let mask: [u8; Self::BYTES] = text.as_bytes().try_into().map_err(|_other_length| NotAKey)?;
         let known_prefix = KeyKind::ALL.iter().any(|kind| text.starts_with(kind.prefix()));
         let starred = &mask[PREFIX_BYTES..PREFIX_BYTES + 4] == b"****";
         let shown = mask[PREFIX_BYTES + 4..].iter().all(|byte| IN_ALPHABET[usize::from(*byte)]);
@@ -138,7 +138,6 @@ impl MaskedKey {
     }
 
     /// The mask as text.
-    #[expect(clippy::missing_panics_doc, reason = "cannot happen: both constructors only let ASCII in")]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("a mask is ASCII by construction")
     }

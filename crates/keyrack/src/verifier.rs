@@ -43,7 +43,7 @@ impl Verifier {
     /// # Errors
     /// [`VerifyError::Denied`] if the key may not pass, [`VerifyError::Unavailable`] if that cannot be told.
     pub fn verify(&self, presented: &[u8], requirement: Requirement) -> Result<VerifiedKey, VerifyError> {
-        let key = ApiKey::parse(presented).map_err(|_| Denial::Malformed)?;
+        let key = ApiKey::parse(presented).map_err(|_not_a_key| Denial::Malformed)?;
         match self.index.find(&KeyDigest::of(&key))? {
             Lookup::Live(record) => Ok(decide(&record, requirement)?),
             Lookup::Dead => Err(Denial::Revoked.into()),

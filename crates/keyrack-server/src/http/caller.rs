@@ -16,7 +16,7 @@ use crate::keys::ProjectCaller;
 use crate::store::By;
 
 /// A caller with a secret key of role `admin` (contract section 2).
-pub struct ProjectAdmin {
+pub(super) struct ProjectAdmin {
     /// Proof that the key passed.
     pub key: VerifiedKey,
     /// Where it may act.
@@ -29,7 +29,7 @@ pub struct ProjectAdmin {
 
 impl ProjectAdmin {
     /// Who did it, for the audit log.
-    pub fn by(&self) -> By {
+    pub(super) fn by(&self) -> By {
         By { actor: Actor::secret_key(self.key.id()), request_id: self.request_id.as_str().to_owned() }
     }
 }

@@ -134,7 +134,11 @@ pub struct ChangeKey {
         (status = "5XX", description = "Try again", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     )
 )]
-pub async fn create(State(app): State<Arc<App>>, caller: ProjectAdmin, request: Request) -> Result<Response, Problem> {
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    caller: ProjectAdmin,
+    request: Request,
+) -> Result<Response, Problem> {
     let asked = Asked::read(request).await?;
     let new = body::parse(&asked.body).and_then(parse_new);
     changing::once(app, caller, asked, new, |bench: Bench<'_>, new| {
@@ -166,7 +170,7 @@ pub async fn create(State(app): State<Arc<App>>, caller: ProjectAdmin, request: 
         (status = "5XX", description = "Try again", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     )
 )]
-pub async fn list(
+pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: ProjectAdmin,
     RawQuery(query): RawQuery,
@@ -213,7 +217,7 @@ pub async fn list(
         (status = "5XX", description = "Try again", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     )
 )]
-pub async fn read(
+pub(super) async fn read(
     State(app): State<Arc<App>>,
     caller: ProjectAdmin,
     KeyNumber(id): KeyNumber,
@@ -238,7 +242,7 @@ pub async fn read(
         (status = "5XX", description = "Try again", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     )
 )]
-pub async fn change(
+pub(super) async fn change(
     State(app): State<Arc<App>>,
     caller: ProjectAdmin,
     KeyNumber(id): KeyNumber,
@@ -268,7 +272,7 @@ pub async fn change(
         (status = "5XX", description = "Try again", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     )
 )]
-pub async fn revoke(
+pub(super) async fn revoke(
     State(app): State<Arc<App>>,
     caller: ProjectAdmin,
     KeyNumber(id): KeyNumber,

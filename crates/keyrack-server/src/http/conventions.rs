@@ -25,7 +25,7 @@ const SPOTZEE_VERSION: HeaderName = HeaderName::from_static("spotzee-version");
 
 /// `req_` and 26 Crockford characters, new for every request; a client's own is not reused.
 #[derive(Clone, Debug)]
-pub struct RequestId(Arc<str>);
+pub(super) struct RequestId(Arc<str>);
 
 impl RequestId {
     fn new(random: &dyn random::Random) -> Self {
@@ -36,12 +36,12 @@ impl RequestId {
     }
 
     /// The id of a request that came through [`apply`].
-    pub fn of(parts: &Parts) -> Self {
+    pub(super) fn of(parts: &Parts) -> Self {
         parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self("req_".into()))
     }
 
     /// The id as text.
-    pub fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         &self.0
     }
 }

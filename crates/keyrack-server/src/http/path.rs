@@ -10,7 +10,7 @@ use super::problem::Problem;
 use crate::app::App;
 
 /// The `{keyId}` of a path. Whatever is not a plain number is no key's id, and so is missing like one.
-pub struct KeyNumber(pub i64);
+pub(super) struct KeyNumber(pub i64);
 
 impl FromRequestParts<Arc<App>> for KeyNumber {
     type Rejection = Problem;
@@ -29,7 +29,7 @@ fn plain_number(text: &str) -> Option<i64> {
 }
 
 /// The path and query as they were sent.
-pub struct RawQuery(pub Option<String>);
+pub(super) struct RawQuery(pub Option<String>);
 
 impl FromRequestParts<Arc<App>> for RawQuery {
     type Rejection = Infallible;

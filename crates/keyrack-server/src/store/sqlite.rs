@@ -86,6 +86,7 @@ fn newest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library may add causes; all but two mean the same to us")]
 fn migration_error(error: sqlx::migrate::MigrateError) -> StoreError {
     match error {
         sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => {

@@ -59,7 +59,7 @@ pub struct By {
     pub request_id: String,
 }
 
-/// One transaction. Dropped without [`Writing::commit`], it leaves nothing behind.
+/// One transaction. Without [`Writing::commit`] it leaves nothing behind.
 pub struct Writing {
     store: Arc<Store>,
     state: OwnedMutexGuard<WriterState>,
@@ -78,9 +78,6 @@ impl Store {
         let mut state = turn.map_err(|_elapsed| StoreError::Busy)?;
         if need == Need::Ordinary && !self.ballast.is_in_place() {
             return Err(StoreError::Full);
-        }
-        if state.in_transaction {
-            state.connection = None;
         }
         let mut connection = match state.connection.take() {
             Some(connection) => connection,
@@ -246,10 +243,14 @@ impl Writing {
         crash_point("before-commit");
         let committed = sqlx::query("COMMIT").execute(self.on()?).await;
         if let Err(error) = committed {
-            // `in_transaction` stays set, so the next change opens the database anew and reads the change log.
             return match error.into() {
                 StoreError::Unavailable(error) => Err(StoreError::OutcomeUnknown(error)),
-                certain => Err(certain),
+                certain @ (StoreError::Full
+                | StoreError::Busy
+                | StoreError::OutcomeUnknown(_)
+                | StoreError::Damaged { .. }
+                | StoreError::NewerSchema { .. }
+                | StoreError::OlderSchema { .. }) => Err(certain),
             };
         }
         crash_point("after-commit");
@@ -264,7 +265,6 @@ impl Writing {
     /// Ends the transaction without a trace.
     pub async fn abandon(mut self) {
         let Ok(connection) = self.on() else { return };
-        // If this fails, `in_transaction` stays set and the next change opens the database anew.
         if sqlx::query("ROLLBACK").execute(connection).await.is_ok() {
             self.state.in_transaction = false;
         }
@@ -282,8 +282,19 @@ impl Writing {
         Ok(())
     }
 
+    /// The connection of this transaction.
     fn on(&mut self) -> Result<&mut SqliteConnection, StoreError> {
         self.state.connection.as_mut().ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))
+    }
+}
+
+/// A transaction that was neither committed nor abandoned takes its connection with it: the database rolls it back, and
+/// the next change opens a new one and reads the change log.
+impl Drop for Writing {
+    fn drop(&mut self) {
+        if self.state.in_transaction {
+            self.state.connection = None;
+        }
     }
 }
 

@@ -1,3 +1,18 @@
 //! Everything that needs more than one module: one binary, one link.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in a test a broken assumption is a failure, and says where"
+)]
 
+mod anomalies;
+mod api_description;
+mod app;
+mod client_keys;
+mod errors;
+mod idempotency;
+mod listing;
 mod server;
+mod strangers;

@@ -54,6 +54,7 @@ impl Server {
         Self::try_start(keyrack(data_dir).arg("serve").stderr(Stdio::null())).expect("the server did not start")
     }
 
+    #[expect(clippy::zombie_processes, reason = "`Drop` waits for the child, or this does if it ended")]
     /// Starts a command that serves; `None` if it ended before it listened.
     pub(crate) fn try_start(command: &mut Command) -> Option<Self> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();

@@ -1,4 +1,5 @@
 //! The packed table and the records behind it.
+#![expect(clippy::indexing_slicing, reason = "positions are masked to the table, numbers come from its own entries")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -58,7 +59,7 @@ impl Table {
         if !room_in_entries || number >= self.chunks.len() * CHUNK_RECORDS {
             return Ok(false);
         }
-        let next = u32::try_from(number + 1).map_err(|_| ApplyError::Full)?;
+        let next = u32::try_from(number + 1).map_err(|_beyond_32_bits| ApplyError::Full)?;
         self.chunks[number / CHUNK_RECORDS][number % CHUNK_RECORDS].fill(words, change);
         self.publish(words[0], u64::from(next));
         self.used.store(next, Ordering::Relaxed);
@@ -89,13 +90,13 @@ impl Table {
     /// Every position, beginning where the digest says. Digests are SHA-256, so their low bits need no further mixing.
     fn probe(&self, first_word: u64) -> impl Iterator<Item = usize> + use<> {
         let mask = self.entries.len() - 1;
-        #[expect(clippy::cast_possible_truncation, reason = "only the low bits are wanted")]
-        let start = first_word as usize;
+        // The upper half is the tag's.
+        let start = lower(first_word) as usize;
         (0..=mask).map(move |step| start.wrapping_add(step) & mask)
     }
 
     fn record(&self, entry: u64) -> &Record {
-        let number = (entry & u64::from(u32::MAX)) as usize - 1;
+        let number = lower(entry) as usize - 1;
         &self.chunks[number / CHUNK_RECORDS][number % CHUNK_RECORDS]
     }
 }
@@ -188,8 +189,14 @@ const fn upper(word: u64) -> u32 {
     (word >> 32) as u32
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "the other half is what `upper` gives")]
+const fn lower(word: u64) -> u32 {
+    word as u32
+}
+
 const fn kind_byte(facts: u64) -> u8 {
-    (facts >> 24) as u8
+    let [_, _, _, kind, ..] = facts.to_le_bytes();
+    kind
 }
 
 fn facts_of(record: &KeyRecord) -> u64 {
@@ -212,7 +219,7 @@ fn owner_of(holder: Holder) -> u64 {
 fn holder_of(facts: u64, owner: u64) -> Option<Holder> {
     let kind = KeyKind::ALL.into_iter().find(|kind| *kind as u64 == u64::from(kind_byte(facts)))?;
     let [_, role, scope, ..] = facts.to_le_bytes();
-    let organization = OrganizationId(owner as u32);
+    let organization = OrganizationId(lower(owner));
     Some(match kind {
         KeyKind::Secret | KeyKind::Publishable => Holder::Project {
             project: ProjectId(upper(owner)),

@@ -1,0 +1,90 @@
+//! When one statement of a change fails, nothing of the change is there, and nothing else is hurt.
+
+use serde_json::json;
+use sqlx::{Connection as _, SqliteConnection};
+
+use crate::app::{Reply, TestApp};
+
+const KEYS: &str = "/api/client/keys";
+
+async fn run(database: &mut SqliteConnection, statement: String) {
+    sqlx::query(sqlx::AssertSqlSafe(statement)).execute(database).await.unwrap();
+}
+
+async fn attempts(app: &TestApp, target: &str) -> Vec<Reply> {
+    let once = [("Idempotency-Key", "anomaly")];
+    vec![
+        app.call_with(app.admin(), ("POST", KEYS), Some(json!({"name": "half"})), &once).await,
+        app.call(("PATCH", target), Some(json!({"name": "half"}))).await,
+        app.call(("DELETE", target), None).await,
+    ]
+}
+
+/// Every statement of every kind of change, made to fail by a trigger on its table.
+#[tokio::test]
+async fn a_change_whose_nth_statement_fails_did_not_happen() {
+    let app = TestApp::new().await;
+    let (id, value) = app.create(json!({"name": "whole", "role": "admin"})).await;
+    let target = format!("{KEYS}/{id}");
+    let before = app.call(("GET", "/api/client/keys?limit=-1"), None).await.text;
+    let report = app.app.store.verify_audit().await.unwrap();
+    let mut database = SqliteConnection::connect(&format!("sqlite:{}", app.database().display())).await.unwrap();
+
+    // Which of create with an Idempotency-Key, patch and delete each failing statement belongs to.
+    let statements = [
+        ("INSERT", "api_keys", [true, false, false]),
+        ("UPDATE", "api_keys", [false, true, true]),
+        ("UPDATE", "counters", [true, false, false]),
+        ("UPDATE", "audit_head", [true, true, true]),
+        ("INSERT", "audit_events", [true, true, true]),
+        ("INSERT", "changes", [true, true, true]),
+        ("INSERT", "replies", [true, false, false]),
+    ];
+    for (verb, table, hurts) in statements {
+        let trigger = format!(
+            "CREATE TRIGGER broken BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'broken on purpose'); END"
+        );
+        for (at, hurt) in hurts.into_iter().enumerate().filter(|(_, hurt)| *hurt) {
+            run(&mut database, trigger.clone()).await;
+            let reply = match at {
+                0 => {
+                    app.call_with(
+                        app.admin(),
+                        ("POST", KEYS),
+                        Some(json!({"name": "half"})),
+                        &[("Idempotency-Key", "x")],
+                    )
+                    .await
+                }
+                1 => app.call(("PATCH", &target), Some(json!({"name": "half"}))).await,
+                _ => app.call(("DELETE", &target), None).await,
+            };
+            assert!(hurt && reply.status == 503, "{verb} {table}: {}", reply.text);
+            assert!(reply.headers.contains_key("retry-after"));
+            run(&mut database, "DROP TRIGGER broken".to_owned()).await;
+            assert_eq!(app.call(("GET", "/api/client/keys?limit=-1"), None).await.text, before, "{verb} {table}");
+            assert_eq!(app.call_with(&value, ("GET", KEYS), None, &[]).await.status, 200, "the key still passes");
+            assert_eq!(app.app.store.verify_audit().await.unwrap(), report, "{verb} {table}");
+        }
+    }
+    let healed: Vec<_> = attempts(&app, &target).await.iter().map(|reply| reply.status).collect();
+    assert_eq!(healed, [200, 200, 200], "the service recovers by itself");
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_waits_for_is_finished_all_the_same() {
+    let app = std::sync::Arc::new(TestApp::new().await);
+    let (id, value) = app.create(json!({"name": "leaked", "role": "admin"})).await;
+    let held = app.app.store.begin(keyrack_server::store::Need::Ordinary).await.unwrap();
+    let request = tokio::spawn({
+        let app = app.clone();
+        async move { app.call(("DELETE", &format!("{KEYS}/{id}")), None).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    request.abort();
+    assert!(request.await.unwrap_err().is_cancelled());
+    held.abandon().await;
+    // The turn comes after the abandoned request's, so it is over when this one gets it.
+    app.app.store.begin(keyrack_server::store::Need::Ordinary).await.unwrap().abandon().await;
+    assert_eq!(app.call_with(&value, ("GET", KEYS), None, &[]).await.status, 401);
+}

@@ -1,0 +1,191 @@
+//! The whole application in process: a real store, a clock that stands still, random bytes from a seed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
+use http_body_util::BodyExt as _;
+use keyrack::{Index, Verifier};
+use keyrack_server::app::App;
+use keyrack_server::clock::{Clock, Timestamp};
+use keyrack_server::http;
+use keyrack_server::installation::{self, FirstKeys};
+use keyrack_server::random::Random;
+use keyrack_server::root_key::RootKey;
+use keyrack_server::store::Store;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tower::ServiceExt as _;
+
+/// 2026-04-28T09:30:00.123Z
+const START: i64 = 1_777_368_600_123_456;
+
+pub(crate) struct FrozenClock(AtomicI64);
+
+impl Clock for FrozenClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// SHA-256 of a counter: the same bytes in every run.
+pub(crate) struct SeededRandom(AtomicU64);
+
+impl Random for SeededRandom {
+    fn fill(&self, buffer: &mut [u8]) {
+        for chunk in buffer.chunks_mut(32) {
+            let block = Sha256::digest(self.0.fetch_add(1, Ordering::SeqCst).to_be_bytes());
+            chunk.copy_from_slice(&block[..chunk.len()]);
+        }
+    }
+}
+
+pub(crate) struct TestApp {
+    router: Router,
+    pub(crate) app: Arc<App>,
+    pub(crate) clock: Arc<FrozenClock>,
+    pub(crate) first_keys: FirstKeys,
+    dir: tempfile::TempDir,
+}
+
+/// A reply with what matters of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// Status line, headers and indented body, as snapshots hold it.
+    pub(crate) fn snapshot(&self) -> String {
+        let mut shown = format!("{}\n", self.status);
+        for (name, value) in &self.headers {
+            shown += &format!("{name}: {}\n", value.to_str().unwrap());
+        }
+        if !self.text.is_empty() {
+            // Parsed into a structure that keeps the order of the fields as they were sent.
+            let pretty = indent(&self.text);
+            shown += &format!("\n{pretty}\n");
+        }
+        shown
+    }
+}
+
+/// Indents JSON without changing the order of its fields.
+fn indent(json: &str) -> String {
+    let (mut out, mut depth, mut in_string, mut escaped) = (String::new(), 0, false, false);
+    for c in json.chars() {
+        if in_string {
+            in_string = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            out.push(c);
+            continue;
+        }
+        match c {
+            '{' | '[' => {
+                depth += 1;
+                out.push(c);
+                out += &format!("\n{:1$}", "", depth * 2);
+            }
+            '}' | ']' => {
+                depth -= 1;
+                out += &format!("\n{:1$}", "", depth * 2);
+                out.push(c);
+            }
+            ',' => out += &format!(",\n{:1$}", "", depth * 2),
+            ':' => out += ": ",
+            '"' => {
+                in_string = true;
+                out.push(c);
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+impl TestApp {
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let random = Arc::new(SeededRandom(AtomicU64::new(0)));
+        let clock = Arc::new(FrozenClock(AtomicI64::new(START)));
+        let root_key = RootKey::create(&dir.path().join("root.key"), random.as_ref()).unwrap();
+        let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
+        let store =
+            Store::open(dir.path().into(), &root_key, Arc::clone(&verifier), clock.clone(), random.as_ref()).await;
+        let store = store.unwrap();
+        let first_keys = installation::set_up(&store, random.as_ref()).await.unwrap();
+        store.load().await.unwrap();
+        let app = Arc::new(App::new(store, verifier, &root_key, random, "/docs/errors".to_owned()));
+        Self { router: http::service(Arc::clone(&app)), app, clock, first_keys, dir }
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.data_dir().join("keyrack.db")
+    }
+
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn advance_seconds(&self, seconds: i64) {
+        self.clock.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+    }
+
+    /// The admin key of the first project.
+    pub(crate) fn admin(&self) -> &str {
+        self.first_keys.project.expose()
+    }
+
+    /// Sends a request exactly as built.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Reply {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    /// Sends a request with a key, a JSON body and more headers.
+    pub(crate) async fn call_with(
+        &self,
+        key: &str,
+        (method, path): (&str, &str),
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> Reply {
+        let mut request = Request::builder().method(method).uri(path).header("Authorization", format!("Bearer {key}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = match body {
+            Some(body) => request.header("Content-Type", "application/json").body(Body::from(body.to_string())),
+            None => request.body(Body::empty()),
+        };
+        self.send(request.unwrap()).await
+    }
+
+    /// Sends a request as the first project's admin.
+    pub(crate) async fn call(&self, route: (&str, &str), body: Option<Value>) -> Reply {
+        self.call_with(self.admin(), route, body, &[]).await
+    }
+
+    /// Creates a key and gives its id and its value.
+    pub(crate) async fn create(&self, body: Value) -> (i64, String) {
+        let reply = self.call(("POST", "/api/client/keys"), Some(body)).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        let json = reply.json();
+        (json["id"].as_i64().unwrap(), json["value"].as_str().unwrap().to_owned())
+    }
+}

@@ -1,0 +1,308 @@
+//! The five calls of `/api/client/keys`, whole replies.
+
+use expect_test::expect;
+use keyrack::{ProjectRole, Requirement};
+use keyrack_server::audit::Actor;
+use keyrack_server::keys::{self, Labels};
+use keyrack_server::store::{By, Need};
+use serde_json::json;
+
+use crate::app::TestApp;
+
+const KEYS: &str = "/api/client/keys";
+
+#[tokio::test]
+async fn create_gives_the_value_once_and_fills_in_the_defaults() {
+    let app = TestApp::new().await;
+    let created = app.call(("POST", KEYS), Some(json!({"name": "  CI bot "}))).await;
+    expect![[r#"
+        200
+        content-type: application/json
+        x-request-id: req_38H5RVC2EK9ZMJJ46PTVPQWVFK
+        spotzee-version: 2026-04-28
+        cache-control: no-store
+        x-content-type-options: nosniff
+        content-length: 240
+
+        {
+          "id": 4,
+          "project_id": 1,
+          "name": "CI bot",
+          "scope": "secret",
+          "role": "support",
+          "value": "sk_BX21M4G5N9EFNNKR8D8APPRMNT9WBQVF",
+          "created_at": "2026-04-28T09:30:00.123Z",
+          "updated_at": "2026-04-28T09:30:00.123Z",
+          "description": null,
+          "is_system_key": false
+        }
+    "#]]
+    .assert_eq(&created.snapshot());
+    let value = created.json()["value"].as_str().unwrap().to_owned();
+
+    let read = app.call(("GET", "/api/client/keys/4"), None).await;
+    expect![[r#"
+        200
+        content-type: application/json
+        x-request-id: req_5A66GC2W1KVQV8PGP294ZVHS0Y
+        spotzee-version: 2026-04-28
+        cache-control: no-store
+        x-content-type-options: nosniff
+        content-length: 216
+
+        {
+          "id": 4,
+          "project_id": 1,
+          "name": "CI bot",
+          "scope": "secret",
+          "role": "support",
+          "value": "sk_****BQVF",
+          "created_at": "2026-04-28T09:30:00.123Z",
+          "updated_at": "2026-04-28T09:30:00.123Z",
+          "description": null,
+          "is_system_key": false
+        }
+    "#]]
+    .assert_eq(&read.snapshot());
+    let listed = app.call(("GET", KEYS), None).await;
+    assert!(!read.text.contains(&value) && !listed.text.contains(&value));
+}
+
+#[tokio::test]
+async fn create_takes_every_field_and_a_public_scope_makes_a_publishable_key() {
+    let app = TestApp::new().await;
+    let body = json!({"name": "Wid\u{fc}get \u{1f511}", "scope": "public", "role": "publisher", "description": "for\nthe shop"});
+    let created = app.call(("POST", KEYS), Some(body)).await;
+    expect![[r#"
+        200
+        content-type: application/json
+        x-request-id: req_38H5RVC2EK9ZMJJ46PTVPQWVFK
+        spotzee-version: 2026-04-28
+        cache-control: no-store
+        x-content-type-options: nosniff
+        content-length: 260
+
+        {
+          "id": 4,
+          "project_id": 1,
+          "name": "Widüget 🔑",
+          "scope": "public",
+          "role": "publisher",
+          "value": "pk_BX21M4G5N9EFNNKR8D8APPRMNTX8FHDM",
+          "created_at": "2026-04-28T09:30:00.123Z",
+          "updated_at": "2026-04-28T09:30:00.123Z",
+          "description": "for\nthe shop",
+          "is_system_key": false
+        }
+    "#]]
+    .assert_eq(&created.snapshot());
+}
+
+#[tokio::test]
+async fn list_shows_keys_masked_newest_first() {
+    let app = TestApp::new().await;
+    app.create(json!({"name": "first"})).await;
+    app.advance_seconds(1);
+    app.create(json!({"name": "second", "scope": "public"})).await;
+    let listed = app.call(("GET", "/api/client/keys?limit=2"), None).await;
+    expect![[r#"
+        200
+        content-type: application/json
+        x-request-id: req_8YZSZ3SW30G42VNEKEQ5R42Z37
+        spotzee-version: 2026-04-28
+        cache-control: no-store
+        x-content-type-options: nosniff
+        content-length: 556
+
+        {
+          "results": [
+            {
+              "id": 5,
+              "project_id": 1,
+              "name": "second",
+              "scope": "public",
+              "role": "support",
+              "value": "pk_****EV5W",
+              "created_at": "2026-04-28T09:30:01.123Z",
+              "updated_at": "2026-04-28T09:30:01.123Z",
+              "description": null,
+              "is_system_key": false
+            },
+            {
+              "id": 4,
+              "project_id": 1,
+              "name": "first",
+              "scope": "secret",
+              "role": "support",
+              "value": "sk_****BQVF",
+              "created_at": "2026-04-28T09:30:00.123Z",
+              "updated_at": "2026-04-28T09:30:00.123Z",
+              "description": null,
+              "is_system_key": false
+            }
+          ],
+          "nextCursor": "YgTObtT-vWrfnewWaSESUHsidmFsdWUiOjE3NzczNjg2MDAxMjM0NTYsImlkIjo0fQ",
+          "prevCursor": null,
+          "limit": 2
+        }
+    "#]]
+    .assert_eq(&listed.snapshot());
+}
+
+#[tokio::test]
+async fn patch_changes_what_it_names_and_nothing_else() {
+    let app = TestApp::new().await;
+    app.create(json!({"name": "bot", "description": "old"})).await;
+    app.advance_seconds(60);
+    let patch = json!({"name": "robot", "role": "editor", "scope": "public", "description": null});
+    let patched = app.call(("PATCH", "/api/client/keys/4"), Some(patch)).await;
+    expect![[r#"
+        200
+        content-type: application/json
+        x-request-id: req_5A66GC2W1KVQV8PGP294ZVHS0Y
+        spotzee-version: 2026-04-28
+        cache-control: no-store
+        x-content-type-options: nosniff
+        content-length: 214
+
+        {
+          "id": 4,
+          "project_id": 1,
+          "name": "robot",
+          "scope": "public",
+          "role": "editor",
+          "value": "sk_****BQVF",
+          "created_at": "2026-04-28T09:30:00.123Z",
+          "updated_at": "2026-04-28T09:31:00.123Z",
+          "description": null,
+          "is_system_key": false
+        }
+    "#]]
+    .assert_eq(&patched.snapshot());
+
+    app.advance_seconds(60);
+    let back = app.call(("PATCH", "/api/client/keys/4"), Some(json!({"scope": "secret"}))).await.json();
+    assert_eq!((&back["scope"], &back["role"]), (&json!("secret"), &json!("editor")));
+}
+
+#[tokio::test]
+async fn an_empty_patch_and_one_that_changes_nothing_succeed_and_leave_no_trace() {
+    let app = TestApp::new().await;
+    app.create(json!({"name": "bot"})).await;
+    let before = app.call(("GET", "/api/client/keys/4"), None).await.json();
+    let entries = app.app.store.verify_audit().await.unwrap().entries;
+    app.advance_seconds(60);
+    for patch in [json!({}), json!({"name": "bot", "role": "support", "description": null})] {
+        let patched = app.call(("PATCH", "/api/client/keys/4"), Some(patch)).await;
+        assert_eq!((patched.status, patched.json()), (200, before.clone()));
+    }
+    assert_eq!(app.app.store.verify_audit().await.unwrap().entries, entries);
+}
+
+#[tokio::test]
+async fn a_narrowed_key_works_no_longer_and_a_widened_one_at_once() {
+    let app = TestApp::new().await;
+    let (id, value) = app.create(json!({"name": "second admin", "role": "admin"})).await;
+    let path = format!("{KEYS}/{id}");
+    let status = async |key: &str| app.call_with(key, ("GET", KEYS), None, &[]).await.status;
+    assert_eq!(status(&value).await, 200);
+    for (patch, expected) in [
+        (json!({"role": "publisher"}), 403),
+        (json!({"role": "admin"}), 200),
+        (json!({"scope": "public"}), 403),
+        (json!({"scope": "secret"}), 200),
+    ] {
+        assert_eq!(app.call(("PATCH", &path), Some(patch.clone())).await.status, 200);
+        assert_eq!(status(&value).await, expected, "after {patch}");
+    }
+}
+
+#[tokio::test]
+async fn delete_kills_at_once_and_for_ever() {
+    let app = TestApp::new().await;
+    let (id, value) = app.create(json!({"name": "leaked", "role": "admin"})).await;
+    let path = format!("{KEYS}/{id}");
+    app.advance_seconds(60);
+    let revoked = app.call(("DELETE", &path), None).await;
+    expect![[r#"
+        200
+        content-type: application/json
+        x-request-id: req_5A66GC2W1KVQV8PGP294ZVHS0Y
+        spotzee-version: 2026-04-28
+        cache-control: no-store
+        x-content-type-options: nosniff
+        content-length: 232
+
+        {
+          "id": 4,
+          "project_id": 1,
+          "name": "leaked",
+          "scope": "secret",
+          "role": "admin",
+          "value": "sk_****BQVF",
+          "created_at": "2026-04-28T09:30:00.123Z",
+          "updated_at": "2026-04-28T09:31:00.123Z",
+          "description": null,
+          "is_system_key": false,
+          "effective": "all"
+        }
+    "#]]
+    .assert_eq(&revoked.snapshot());
+    assert_eq!(app.call_with(&value, ("GET", KEYS), None, &[]).await.status, 401);
+    for again in [("DELETE", path.as_str()), ("GET", &path)] {
+        assert_eq!(app.call(again, None).await.status, 404);
+    }
+    assert_eq!(app.call(("PATCH", &path), Some(json!({"name": "back"}))).await.status, 404);
+    assert!(!app.call(("GET", KEYS), None).await.text.contains("leaked"));
+}
+
+#[tokio::test]
+async fn a_key_may_revoke_itself_even_the_last_admin() {
+    let app = TestApp::new().await;
+    let own = app.call(("GET", "/api/client/keys/3"), None).await.json();
+    assert_eq!(own["role"], "admin");
+    assert_eq!(app.call(("DELETE", "/api/client/keys/3"), None).await.status, 200);
+    assert_eq!(app.call(("GET", KEYS), None).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_system_key_is_listed_and_cannot_be_touched() {
+    let app = TestApp::new().await;
+    app.create(json!({"name": "bot"})).await;
+    let holder = app.app.verifier.verify(app.admin().as_bytes(), Requirement::Project { least: ProjectRole::Admin });
+    let labels = Labels { name: "Mail relay".to_owned(), description: None, is_system: true };
+    let by = By { actor: Actor::host(), request_id: "test".to_owned() };
+    let mut writing = app.app.store.begin(Need::Ordinary).await.unwrap();
+    let random = app.app.random.as_ref();
+    keys::mint(&mut writing, holder.unwrap().holder(), labels, "key.create", &by, random).await.unwrap();
+    writing.commit().await.unwrap();
+
+    let listed = app.call(("GET", KEYS), None).await.json();
+    assert_eq!((&listed["results"][0]["id"], &listed["results"][0]["is_system_key"]), (&json!(5), &json!(true)));
+    for (method, body) in [("PATCH", Some(json!({}))), ("DELETE", None)] {
+        let refused = app.call((method, "/api/client/keys/5"), body).await;
+        assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("state_conflict")));
+    }
+    assert_eq!(app.call(("GET", "/api/client/keys/5"), None).await.status, 200);
+}
+
+#[tokio::test]
+async fn every_change_is_in_the_audit_log() {
+    let app = TestApp::new().await;
+    app.create(json!({"name": "bot"})).await;
+    app.call(("PATCH", "/api/client/keys/4"), Some(json!({"role": "editor"}))).await;
+    app.call(("DELETE", "/api/client/keys/4"), None).await;
+    let mut lines = Vec::new();
+    app.app.store.for_each_audit_entry(|entry| lines.push(entry.to_json())).await.unwrap();
+    expect![[r#"
+        {"id":1,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":1},"before":null,"after":{"name":"First operator key","value":"op_****D7P0","description":null,"is_system_key":false},"request_id":"host:init","hash":"4b48c6d28de9f2cb7320645efec31db70d80b0ee786b004f10459d0ca7027b9d"}
+        {"id":2,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"organization.create","target":{"kind":"organization","id":1},"before":null,"after":{"username":"default"},"request_id":"host:init","hash":"dd6d2c2440ecbcef075cee1ffc3cc6c85454ca9675ebd40e93f8e0987fc635d0"}
+        {"id":3,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":2},"before":null,"after":{"name":"First owner key","role":"owner","value":"ok_****KJF5","description":null,"is_system_key":false},"request_id":"host:init","hash":"26d8b221a87202df1f6df82757c5b1868f1f47aedc9e7c569f3490c5b0477b64"}
+        {"id":4,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"project.create","target":{"kind":"project","id":1},"before":null,"after":{"name":"Default"},"request_id":"host:init","hash":"268d6537ceb55f321434d6c60f2ced1275cb00142777e3ae843c5e5a62c9ad33"}
+        {"id":5,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":3},"before":null,"after":{"name":"First admin key","scope":"secret","role":"admin","value":"sk_****6H87","description":null,"is_system_key":false},"request_id":"host:init","hash":"009be630d469d95672c2f90debf250701c287460a03fea2eeda71d1f0a4e7985"}
+        {"id":6,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.create","target":{"kind":"key","id":4},"before":null,"after":{"name":"bot","scope":"secret","role":"support","value":"sk_****BQVF","description":null,"is_system_key":false},"request_id":"req_38H5RVC2EK9ZMJJ46PTVPQWVFK","hash":"0c31737d30cc5fb8c4eb74d34c588c9be6a65418d99bc8dc03a70a80fa632379"}
+        {"id":7,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.update","target":{"kind":"key","id":4},"before":{"name":"bot","scope":"secret","role":"support","value":"sk_****BQVF","description":null,"is_system_key":false},"after":{"name":"bot","scope":"secret","role":"editor","value":"sk_****BQVF","description":null,"is_system_key":false},"request_id":"req_5A66GC2W1KVQV8PGP294ZVHS0Y","hash":"5822e8441ff7295b90b3ad642cad3c624bfa2018c883735c98f0a35c7949d257"}
+        {"id":8,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.revoke","target":{"kind":"key","id":4},"before":{"name":"bot","scope":"secret","role":"editor","value":"sk_****BQVF","description":null,"is_system_key":false},"after":{"name":"bot","scope":"secret","role":"editor","value":"sk_****BQVF","description":null,"is_system_key":false,"revoked_at":"2026-04-28T09:30:00.123Z"},"request_id":"req_DPGD167JVNZ19ABENM7Z578X0Q","hash":"d704bdb3771311f3db5acf40cf7a238fca1c364dfc3ad2288b014a7628175ff1"}"#]].assert_eq(&lines.join("\n"));
+    let report = app.app.store.verify_audit().await.unwrap();
+    assert_eq!((report.entries, report.keys, report.faults), (8, 4, vec![]));
+}
