@@ -47,7 +47,11 @@ pub fn openapi() -> OpenApi {
 
 /// The service that answers the management listener.
 pub fn service(app: Arc<App>) -> Router {
-    let (router, _) = routes();
+    around(app, routes().0)
+}
+
+/// What stands around every route: whatever goes wrong, the reply is a problem document.
+pub fn around(app: Arc<App>, router: Router<Arc<App>>) -> Router {
     router
         .fallback(|| async { Problem::missing() })
         .method_not_allowed_fallback(|| async {

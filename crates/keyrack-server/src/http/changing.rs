@@ -93,7 +93,7 @@ where
     let Some(header) = &asked.idempotency_key else {
         let input = checked?;
         return to_the_end(async move {
-            let mut writing = app.store.begin(Need::Ordinary).await?;
+            let mut writing = begin(&app, &caller, Need::Ordinary).await?;
             match work(Bench { app: &app, caller: &caller, writing: &mut writing }, input).await {
                 Ok(body) => {
                     writing.commit().await?;
@@ -112,7 +112,7 @@ where
     let turn = Turn::wait(&app, *repeatable.lookup()).await?;
     to_the_end(async move {
         let _turn = turn;
-        let mut writing = app.store.begin(Need::Ordinary).await?;
+        let mut writing = begin(&app, &caller, Need::Ordinary).await?;
         if let Some(reply) = replay(&mut writing, &repeatable).await? {
             writing.abandon().await;
             return reply;
@@ -140,6 +140,21 @@ where
         Ok(respond(reply))
     })
     .await
+}
+
+/// Begins a change for a caller who may make it now that its turn has come.
+///
+/// # Errors
+/// The problem of the store, or of a caller who was let in before and would not be now.
+pub(super) async fn begin(app: &App, caller: &ProjectAdmin, need: Need) -> Result<Writing, Problem> {
+    let writing = app.store.begin(need).await?;
+    match caller.still_passes(app) {
+        Ok(()) => Ok(writing),
+        Err(problem) => {
+            writing.abandon().await;
+            Err(problem)
+        }
+    }
 }
 
 /// Runs in a task of its own: when the client goes away, what was begun is finished all the same.

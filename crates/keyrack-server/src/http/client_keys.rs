@@ -16,12 +16,10 @@ use super::path::{KeyNumber, RawQuery};
 use super::problem::{Code, Problem, ProblemDocument};
 use super::query;
 use crate::app::App;
-use crate::keys::{
-    self, KeyPatch, KeysError, MOST_DESCRIPTION_CHARACTERS, MOST_NAME_CHARACTERS, NewKey, ProjectCaller,
-};
+use crate::keys::{self, KeyPatch, KeysError, MOST_DESCRIPTION_CHARACTERS, MOST_NAME_CHARACTERS, NewKey};
 use crate::listing::{ALL, Anchor, MOST_ROWS_OF_ALL, Page};
 use crate::replies::ReplyBody;
-use crate::store::{By, Need, StoreError};
+use crate::store::{Need, StoreError};
 use crate::stored_key::StoredKey;
 
 /// A key on the wire.
@@ -278,11 +276,10 @@ pub(super) async fn revoke(
     KeyNumber(id): KeyNumber,
 ) -> Result<Response, Problem> {
     changing::to_the_end(async move {
-        let by = caller.by();
-        let key = match revoke_once(&app, caller.project, id, &by).await {
+        let key = match revoke_once(&app, &caller, id).await? {
             Err(KeysError::Store(StoreError::Full)) => {
                 app.store.give_up_ballast();
-                revoke_once(&app, caller.project, id, &by).await?
+                revoke_once(&app, &caller, id).await??
             }
             outcome => outcome?,
         };
@@ -291,18 +288,16 @@ pub(super) async fn revoke(
     .await
 }
 
-async fn revoke_once(app: &App, caller: ProjectCaller, id: i64, by: &By) -> Result<StoredKey, KeysError> {
-    let mut writing = app.store.begin(Need::Revocation).await?;
-    match keys::revoke(&mut writing, caller, id, by).await {
-        Ok(key) => {
-            writing.commit().await?;
-            Ok(key)
-        }
+/// One attempt. The outer error is final; a full disk is an inner one, and worth another attempt.
+async fn revoke_once(app: &App, caller: &ProjectAdmin, id: i64) -> Result<Result<StoredKey, KeysError>, Problem> {
+    let mut writing = changing::begin(app, caller, Need::Revocation).await?;
+    Ok(match keys::revoke(&mut writing, caller.project, id, &caller.by()).await {
+        Ok(key) => writing.commit().await.map(|()| key).map_err(KeysError::from),
         Err(error) => {
             writing.abandon().await;
             Err(error)
         }
-    }
+    })
 }
 
 /// What a create asks for.

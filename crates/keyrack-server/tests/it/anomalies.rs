@@ -1,5 +1,9 @@
 //! When one statement of a change fails, nothing of the change is there, and nothing else is hurt.
 
+use keyrack::{ProjectRole, Requirement};
+use keyrack_server::audit::Actor;
+use keyrack_server::keys::{self, ProjectCaller};
+use keyrack_server::store::{By, Need};
 use serde_json::json;
 use sqlx::{Connection as _, SqliteConnection};
 
@@ -71,11 +75,32 @@ async fn a_change_whose_nth_statement_fails_did_not_happen() {
     assert_eq!(healed, [200, 200, 200], "the service recovers by itself");
 }
 
+/// A change waits for its turn; the one before it revokes the key that asks.
+#[tokio::test]
+async fn a_key_makes_nothing_after_its_death() {
+    let app = std::sync::Arc::new(TestApp::new().await);
+    let admin = app.app.verifier.verify(app.admin().as_bytes(), Requirement::Project { least: ProjectRole::Admin });
+    let admin = ProjectCaller::of(&admin.unwrap()).unwrap();
+    let by = By { actor: Actor::host(), request_id: "test".to_owned() };
+    for headers in [&[][..], &[("Idempotency-Key", "waiting")]] {
+        let (id, leaked) = app.create(json!({"name": "leaked", "role": "admin"})).await;
+        let mut revoking = app.app.store.begin(Need::Revocation).await.unwrap();
+        let waiting = tokio::spawn({
+            let (app, body) = (app.clone(), json!({"name": "x", "role": "admin"}));
+            async move { app.call_with(&leaked, ("POST", KEYS), Some(body), headers).await }
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        keys::revoke(&mut revoking, admin, id, &by).await.unwrap();
+        revoking.commit().await.unwrap();
+        assert_eq!(waiting.await.unwrap().status, 401);
+    }
+}
+
 #[tokio::test]
 async fn a_request_that_nobody_waits_for_is_finished_all_the_same() {
     let app = std::sync::Arc::new(TestApp::new().await);
     let (id, value) = app.create(json!({"name": "leaked", "role": "admin"})).await;
-    let held = app.app.store.begin(keyrack_server::store::Need::Ordinary).await.unwrap();
+    let held = app.app.store.begin(Need::Ordinary).await.unwrap();
     let request = tokio::spawn({
         let app = app.clone();
         async move { app.call(("DELETE", &format!("{KEYS}/{id}")), None).await }
@@ -85,6 +110,6 @@ async fn a_request_that_nobody_waits_for_is_finished_all_the_same() {
     assert!(request.await.unwrap_err().is_cancelled());
     held.abandon().await;
     // The turn comes after the abandoned request's, so it is over when this one gets it.
-    app.app.store.begin(keyrack_server::store::Need::Ordinary).await.unwrap().abandon().await;
+    app.app.store.begin(Need::Ordinary).await.unwrap().abandon().await;
     assert_eq!(app.call_with(&value, ("GET", KEYS), None, &[]).await.status, 401);
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
+use axum::response::Response;
 use http_body_util::BodyExt as _;
 use keyrack::{Index, Verifier};
 use keyrack_server::app::App;
@@ -112,6 +113,14 @@ fn indent(json: &str) -> String {
     out
 }
 
+/// Reads a response to its end.
+pub(crate) async fn reply_of(response: Response) -> Reply {
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    Reply { status: parts.status.as_u16(), headers: parts.headers, text }
+}
+
 impl TestApp {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -147,14 +156,7 @@ impl TestApp {
 
     /// Sends a request exactly as built.
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        Reply {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
-        }
+        reply_of(self.router.clone().oneshot(request).await.unwrap()).await
     }
 
     /// Sends a request with a key, a JSON body and more headers.

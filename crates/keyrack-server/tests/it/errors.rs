@@ -5,6 +5,8 @@ use axum::http::Request;
 use expect_test::expect;
 use serde_json::{Value, json};
 
+use tower::ServiceExt as _;
+
 use crate::app::{Reply, TestApp};
 
 const KEYS: &str = "/api/client/keys";
@@ -346,6 +348,36 @@ async fn each_wrong_query_has_its_code_and_names_the_value() {
     assert_eq!(code(&unknown), (400, "parameter_unknown".to_owned()));
     let no_cursor = app.call(("GET", "/api/client/keys?page=prev"), None).await;
     assert_eq!(code(&no_cursor), (400, "parameter_missing".to_owned()));
+}
+
+#[tokio::test]
+async fn a_panic_and_a_time_out_are_problems_too() {
+    let app = TestApp::new().await;
+    let routes = axum::Router::new()
+        .route("/panic", axum::routing::get(async || -> &'static str { panic!("on purpose") }))
+        .route("/never", axum::routing::get(std::future::pending::<&'static str>));
+    let router = keyrack_server::http::around(app.app.clone(), routes);
+    let send = async |path: &str| {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        crate::app::reply_of(router.clone().oneshot(request).await.unwrap()).await
+    };
+    let panicked = send("/panic").await;
+    assert_eq!(code(&panicked), (500, "internal_error".to_owned()));
+    assert!(!panicked.text.contains("on purpose"));
+    // The clock runs ahead as soon as everybody waits.
+    tokio::time::pause();
+    let late = send("/never").await;
+    assert_eq!(code(&late), (503, "service_unavailable".to_owned()));
+    assert!(late.headers.contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_is_a_problem_too() {
+    let app = TestApp::new().await;
+    tokio::time::pause();
+    let never = Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let reply = raw(&app, &[("content-type", "application/json")], never).await;
+    assert_eq!(code(&reply), (408, "request_timeout".to_owned()));
 }
 
 #[tokio::test]
