@@ -54,8 +54,10 @@ impl Verifier {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::{Holder, KeyChange, KeyId, KeyKind, KeyRecord};
+    use crate::{Holder, KeyChange, KeyId, KeyKind, KeyRecord, OrganizationId, ProjectId, ProjectRole, Scope};
 
     fn operator_key(seed: u8) -> (ApiKey, KeyDigest, KeyChange) {
         let key = ApiKey::generate(KeyKind::Operator, &[seed; ApiKey::RANDOM_BYTES]);
@@ -72,6 +74,39 @@ mod tests {
         let verifier = Verifier::new(index);
         let verdict = verifier.verify(key.expose().as_bytes(), Requirement::Operator);
         assert_eq!(verdict, Err(VerifyError::Unavailable(Unavailable::NotLoaded)));
+    }
+
+    proptest! {
+        #[test]
+        fn revoked_never_passes(
+            steps in proptest::collection::vec((any::<bool>(), 1..9_u32, 0..5_u8), 0..40), death in 0..40_usize
+        ) {
+            let key = ApiKey::generate(KeyKind::Secret, &[5; ApiKey::RANDOM_BYTES]);
+            let digest = KeyDigest::of(&key);
+            let verifier = Verifier::new(Index::with_capacity(1));
+            verifier.index().mark_loaded();
+            let mut dead = false;
+            for (at, (revoke, version, role)) in steps.into_iter().enumerate() {
+                let holder = Holder::Project {
+                    project: ProjectId(1),
+                    organization: OrganizationId(1),
+                    kind: KeyKind::Secret,
+                    scope: Scope::Secret,
+                    role: ProjectRole::from_position(role).unwrap(),
+                };
+                dead |= revoke && at >= death;
+                let change = if dead && revoke {
+                    KeyChange::Revoke { id: KeyId(1) }
+                } else {
+                    KeyChange::Put(KeyRecord { id: KeyId(1), version, holder })
+                };
+                verifier.index().apply(&digest, &change).unwrap();
+                for least in ProjectRole::ALL {
+                    let verdict = verifier.verify(key.expose().as_bytes(), Requirement::Project { least: *least });
+                    prop_assert!(!dead || verdict == Err(Denial::Revoked.into()));
+                }
+            }
+        }
     }
 
     #[test]

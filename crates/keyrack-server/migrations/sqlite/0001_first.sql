@@ -53,7 +53,8 @@ CREATE TABLE api_keys (
     mac BLOB NOT NULL
 );
 
-CREATE INDEX api_keys_by_project ON api_keys (project_id, created_at, id);
+-- For the list as it is mostly asked for.
+CREATE INDEX live_api_keys_by_project ON api_keys (project_id, created_at, id) WHERE revoked_at IS NULL;
 
 -- One row: the newest entry of the audit chain. `seq` is the number of the newest change.
 CREATE TABLE audit_head (
