@@ -42,7 +42,17 @@ impl KeyKind {
 /// A whole key value: the plain secret.
 ///
 /// It cannot be printed, serialised, compared or copied by accident, and is wiped when dropped. `Debug` shows the mask.
-/// The only way out is [`ApiKey::expose`].
+/// The only way out is [`ApiKey::expose`]. None of these compiles:
+///
+/// ```compile_fail,E0277
+/// let shown = |key: keyrack::ApiKey| key.to_string();
+/// ```
+/// ```compile_fail,E0369
+/// let compared = |key: keyrack::ApiKey, other: keyrack::ApiKey| key == other;
+/// ```
+/// ```compile_fail,E0599
+/// let copied = |key: keyrack::ApiKey| keyrack::ApiKey::clone(&key);
+/// ```
 pub struct ApiKey {
     value: [u8; Self::BYTES],
     kind: KeyKind,

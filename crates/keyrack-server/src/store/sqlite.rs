@@ -95,3 +95,35 @@ fn migration_error(error: sqlx::migrate::MigrateError) -> StoreError {
         other => StoreError::Damaged { what: other.to_string() },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn both_kinds_of_connection_are_set_as_the_store_relies_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("store.db");
+        let mut writer = open_for_writing(&file).await.unwrap();
+        migrate(&mut writer).await.unwrap();
+        let mut reader = open_for_reading(&file).acquire().await.unwrap();
+        let mut ask = async |connection: &mut SqliteConnection, pragma: &'static str| -> String {
+            let row = sqlx::query(pragma).fetch_one(connection).await.unwrap();
+            row.try_get::<String, _>(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string())
+        };
+        for (pragma, written, read) in [
+            ("PRAGMA journal_mode", "wal", "wal"),
+            ("PRAGMA synchronous", "2", "2"),
+            ("PRAGMA secure_delete", "1", "0"),
+            ("PRAGMA foreign_keys", "1", "1"),
+            ("PRAGMA trusted_schema", "0", "0"),
+            ("PRAGMA query_only", "0", "1"),
+            ("PRAGMA busy_timeout", "5000", "5000"),
+        ] {
+            assert_eq!(ask(&mut writer, pragma).await, written, "{pragma}");
+            assert_eq!(ask(&mut reader, pragma).await, read, "{pragma}");
+        }
+    }
+}

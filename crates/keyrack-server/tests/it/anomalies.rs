@@ -96,6 +96,21 @@ async fn a_key_makes_nothing_after_its_death() {
     }
 }
 
+/// With the store closed every read of it fails, and every caller is judged all the same.
+#[tokio::test]
+async fn a_caller_is_verified_without_the_store() {
+    let app = TestApp::new().await;
+    let (_, low) = app.create(json!({"name": "low"})).await;
+    app.app.store.close().await;
+    let status = async |key: &str| app.call_with(key, ("GET", KEYS), None, &[]).await.status;
+    assert_eq!(status("sk_unknown").await, 401);
+    assert_eq!(status(&low).await, 403);
+    // This one passes, and only then is the store asked.
+    assert_eq!(status(app.admin()).await, 503);
+    assert_eq!(app.call(("GET", "/readyz"), None).await.status, 503);
+    assert_eq!(app.call(("GET", "/livez"), None).await.status, 200);
+}
+
 #[tokio::test]
 async fn a_request_that_nobody_waits_for_is_finished_all_the_same() {
     let app = std::sync::Arc::new(TestApp::new().await);
