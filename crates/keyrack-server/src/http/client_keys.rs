@@ -143,7 +143,7 @@ pub(super) async fn create(
         Box::pin(async move {
             let Bench { app, caller, writing } = bench;
             let (key, value) = keys::issue(writing, caller.project, new, &caller.by(), app.random.as_ref()).await?;
-            json(&KeyBody { value: value.expose(), ..masked(&key) })
+            json(&KeyBody { value: value.expose(), ..masked(&key)? })
         })
     })
     .await
@@ -198,7 +198,7 @@ pub(super) async fn list(
         }
     };
     let cursor = |anchor: Anchor| app.cursors.write(project, listing, &anchor);
-    let results = keys.iter().map(masked).collect();
+    let results = keys.iter().map(masked).collect::<Result<_, _>>()?;
     let page = KeyPage { results, next_cursor: next.map(cursor), prev_cursor: prev.map(cursor), limit: query.limit };
     Ok(ok(json(&page)?))
 }
@@ -221,7 +221,7 @@ pub(super) async fn read(
     KeyNumber(id): KeyNumber,
 ) -> Result<Response, Problem> {
     let key = app.store.project_key(caller.project.project, id).await?.ok_or_else(Problem::missing)?;
-    Ok(ok(json(&masked(&key))?))
+    Ok(ok(json(&masked(&key)?)?))
 }
 
 /// Change a key
@@ -252,7 +252,7 @@ pub(super) async fn change(
         Box::pin(async move {
             let Bench { caller, writing, .. } = bench;
             let key = keys::change(writing, caller.project, id, patch, &caller.by()).await?;
-            json(&masked(&key))
+            json(&masked(&key)?)
         })
     })
     .await
@@ -283,7 +283,7 @@ pub(super) async fn revoke(
             }
             outcome => outcome?,
         };
-        Ok(ok(json(&RevokedKey { key: masked(&key), effective: "all" })?))
+        Ok(ok(json(&RevokedKey { key: masked(&key)?, effective: "all" })?))
     })
     .await
 }
@@ -334,24 +334,24 @@ pub fn parse_patch(body: Object) -> Result<KeyPatch, Problem> {
     Ok(patch)
 }
 
-fn masked(key: &StoredKey) -> KeyBody<'_> {
-    let (project_id, scope, role) = match key.holder {
-        Holder::Project { project, scope, role, .. } => (project.0, scope.as_str(), role.as_str()),
-        Holder::Organization { role, .. } => (0, Scope::Secret.as_str(), role.as_str()),
-        Holder::Operator => (0, Scope::Secret.as_str(), ""),
+/// A project's key as everybody but its creator sees it.
+fn masked(key: &StoredKey) -> Result<KeyBody<'_>, Problem> {
+    let Holder::Project { project, scope, role, .. } = key.holder else {
+        tracing::error!(key = key.id.0, "a key of a project is held by something else");
+        return Err(Problem::internal());
     };
-    KeyBody {
+    Ok(KeyBody {
         id: key.id.0,
-        project_id,
+        project_id: project.0,
         name: &key.name,
-        scope,
-        role,
+        scope: scope.as_str(),
+        role: role.as_str(),
         value: key.mask.as_str(),
         created_at: key.created_at.to_string(),
         updated_at: key.updated_at.to_string(),
         description: key.description.as_deref(),
         is_system_key: key.is_system,
-    }
+    })
 }
 
 fn json(body: &impl Serialize) -> Result<Vec<u8>, Problem> {

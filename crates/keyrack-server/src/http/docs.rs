@@ -1,11 +1,10 @@
 //! The documentation that the binary carries: it needs no network, and the reference cannot disagree with the routes.
 #![expect(clippy::indexing_slicing, reason = "indexing a JSON value gives null where there is nothing")]
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use askama::Template;
 use axum::body::Body;
-use axum::extract::{FromRequestParts as _, RawPathParams, Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::Response;
@@ -13,8 +12,8 @@ use serde_json::Value;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, SecurityRequirement};
 
+use super::path::Last;
 use super::problem::Problem;
-use crate::app::App;
 
 /// The pages of the documentation besides the reference: name, what it is about, text.
 const DOCUMENTS: [(&str, &str, &str); 2] = [
@@ -94,11 +93,8 @@ pub(super) async fn markdown() -> Response {
         (status = 404, description = "No such page", body = super::problem::ProblemDocument<'static>, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn document(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
-    let (mut parts, _) = request.into_parts();
-    let params = RawPathParams::from_request_parts(&mut parts, &app).await.map_err(|_not_utf_8| Problem::missing())?;
-    let asked = params.iter().next().map_or("", |(_, value)| value);
-    let name = asked.strip_suffix(".md").unwrap_or(asked);
+pub(super) async fn document(Last(page): Last) -> Result<Response, Problem> {
+    let name = page.strip_suffix(".md").unwrap_or(&page);
     let found = DOCUMENTS.iter().find(|(known, ..)| *known == name);
     found.map(|(.., page)| text("text/markdown; charset=utf-8", page)).ok_or_else(Problem::missing)
 }

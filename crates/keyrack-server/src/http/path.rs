@@ -10,15 +10,26 @@ use super::problem::Problem;
 use crate::app::App;
 
 /// The `{keyId}` of a path. Whatever is not a plain number is no key's id, and so is missing like one.
-pub(super) struct KeyNumber(pub i64);
+pub(super) struct KeyNumber(pub(super) i64);
 
 impl FromRequestParts<Arc<App>> for KeyNumber {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let params = RawPathParams::from_request_parts(parts, app).await.map_err(|_not_utf_8| Problem::missing())?;
-        let text = params.iter().find(|(name, _)| *name == "keyId").map(|(_, value)| value);
-        text.and_then(plain_number).map(Self).ok_or_else(Problem::missing)
+        let Last(text) = Last::from_request_parts(parts, app).await?;
+        plain_number(&text).map(Self).ok_or_else(Problem::missing)
+    }
+}
+
+/// The last value that the route takes from the path.
+pub(super) struct Last(pub(super) String);
+
+impl FromRequestParts<Arc<App>> for Last {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let values = RawPathParams::from_request_parts(parts, app).await.map_err(|_not_utf_8| Problem::missing())?;
+        values.iter().last().map(|(_, value)| Self(value.to_owned())).ok_or_else(Problem::missing)
     }
 }
 
