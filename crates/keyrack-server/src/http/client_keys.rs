@@ -82,17 +82,18 @@ pub struct KeyPage<'a> {
 
 /// A key to create.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "CI bot"}))]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document; `parse_new` reads it")]
 pub struct CreateKey {
     /// 1 to 255 characters after trimming, no control characters. Need not be unique.
-    #[schema(min_length = 1, max_length = 255)]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     name: String,
     /// `secret` (the default) or `public`.
-    #[schema(default = "secret", pattern = "^(public|secret)$")]
+    #[schema(default = "secret", nullable = false, pattern = "^(public|secret)$")]
     scope: Option<String>,
     /// `support` (the default), `smtpproxy`, `editor`, `publisher` or `admin`; not above the caller's own.
-    #[schema(default = "support", pattern = "^(support|smtpproxy|editor|publisher|admin)$")]
+    #[schema(default = "support", nullable = false, pattern = "^(support|smtpproxy|editor|publisher|admin)$")]
     role: Option<String>,
     /// At most 2,048 characters.
     #[schema(max_length = 2048)]
@@ -101,11 +102,12 @@ pub struct CreateKey {
 
 /// What to change of a key. What is left out stays as it is.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(example = json!({"role": "editor", "description": "Deploys from main"}))]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document; `parse_patch` reads it")]
 pub struct ChangeKey {
     /// 1 to 255 characters after trimming, no control characters.
-    #[schema(min_length = 1, max_length = 255, nullable = false)]
+    #[schema(min_length = 1, max_length = 255, nullable = false, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     name: Option<String>,
     /// A publishable key stays public.
     #[schema(pattern = "^(public|secret)$", nullable = false)]
@@ -124,7 +126,7 @@ pub struct ChangeKey {
 /// request gets the same reply for 24 hours.
 #[utoipa::path(
     post, path = "/api/client/keys", operation_id = "createKey", tag = "Project keys",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters")),
+    params(("Idempotency-Key" = Option<String>, Header, nullable = false, min_length = 1, max_length = 255, pattern = "^[ -~]+$", description = "1 to 255 printable ASCII characters")),
     request_body = CreateKey,
     responses(
         (status = 200, description = "The key with its whole value", body = KeyBody<'static>),
@@ -156,11 +158,11 @@ pub(super) async fn create(
     get, path = "/api/client/keys", operation_id = "listKeys", tag = "Project keys",
     params(
         ("cursor" = Option<String>, Query, description = "`nextCursor` or `prevCursor` of a reply with the same sort, direction and q"),
-        ("page" = Option<String>, Query, description = "`next` (the default) or `prev`: which side of the cursor"),
-        ("limit" = Option<i64>, Query, description = "1 to 100, 25 by default; -1 for all, up to 10,000"),
-        ("sort" = Option<String>, Query, description = "`created_at` (the default), `updated_at`, `name`, `role` or `id`"),
-        ("direction" = Option<String>, Query, description = "`desc` (the default) or `asc`"),
-        ("q" = Option<String>, Query, description = "what name or description must contain, in any case"),
+        ("page" = Option<String>, Query, pattern = "^(next|prev)$", description = "`next` (the default) or `prev`: which side of the cursor"),
+        ("limit" = Option<i64>, Query, minimum = -1, maximum = 100, description = "1 to 100, 25 by default; -1 for all, up to 10,000"),
+        ("sort" = Option<String>, Query, pattern = "^(created_at|updated_at|name|role|id)$", description = "`created_at` (the default), `updated_at`, `name`, `role` or `id`"),
+        ("direction" = Option<String>, Query, pattern = "^(asc|desc)$", description = "`desc` (the default) or `asc`"),
+        ("q" = Option<String>, Query, max_length = 255, description = "what name or description must contain, in any case"),
     ),
     responses(
         (status = 200, description = "A page of keys", body = KeyPage<'static>),
@@ -231,7 +233,7 @@ pub(super) async fn read(
     patch, path = "/api/client/keys/{keyId}", operation_id = "changeKey", tag = "Project keys",
     params(
         ("keyId" = i64, Path, description = "Number of the key", example = 4),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters"),
+        ("Idempotency-Key" = Option<String>, Header, nullable = false, min_length = 1, max_length = 255, pattern = "^[ -~]+$", description = "1 to 255 printable ASCII characters"),
     ),
     request_body = ChangeKey,
     responses(
