@@ -1,7 +1,6 @@
 //! What every front door may use.
 
 use std::collections::HashSet;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use keyrack::Verifier;
@@ -28,8 +27,6 @@ pub struct App {
     pub random: Arc<dyn Random>,
     /// What the `type` of a problem begins with.
     pub problem_types: String,
-    /// Set when the process has been told to stop.
-    pub is_stopping: AtomicBool,
 }
 
 impl App {
@@ -49,7 +46,6 @@ impl App {
             under_way: Mutex::default(),
             random,
             problem_types,
-            is_stopping: AtomicBool::new(false),
         }
     }
 }

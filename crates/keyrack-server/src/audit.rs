@@ -170,11 +170,6 @@ struct Described<'a> {
     revoked_at: Option<String>,
 }
 
-/// What the MAC of the chain's newest hash covers.
-pub fn head(seq: i64, hash: &[u8]) -> Canonical {
-    Canonical::new("audit head").int(seq).bytes(hash)
-}
-
 fn hash_of(seq: i64, at: Timestamp, event: &Event, previous: &[u8]) -> Vec<u8> {
     let entry = Canonical::new("audit entry")
         .bytes(previous)
@@ -203,6 +198,10 @@ pub struct Report {
     pub keys: i64,
     /// What is wrong, first things first; empty if nothing is.
     pub faults: Vec<String>,
+    /// Whether every entry is there and as it was written.
+    pub is_whole: bool,
+    /// Keys whose rows are older than the log says.
+    pub put_back: Vec<KeyId>,
 }
 
 /// Reads the chain entry by entry, then every key, and notes what does not fit.
@@ -212,13 +211,23 @@ pub struct Check {
     hash: Vec<u8>,
     keys: i64,
     faults: Vec<String>,
+    put_back: Vec<KeyId>,
+    is_whole: bool,
     /// Newest version of each key that an entry speaks of.
     newest: BTreeMap<i64, i64>,
 }
 
 impl Default for Check {
     fn default() -> Self {
-        Self { seq: 0, hash: NO_HASH.to_vec(), keys: 0, faults: Vec::new(), newest: BTreeMap::new() }
+        Self {
+            seq: 0,
+            hash: NO_HASH.to_vec(),
+            keys: 0,
+            faults: Vec::new(),
+            put_back: Vec::new(),
+            is_whole: true,
+            newest: BTreeMap::new(),
+        }
     }
 }
 
@@ -245,6 +254,14 @@ impl Check {
         if !authentic {
             self.faults.push("the newest hash does not authenticate under the root key".to_owned());
         }
+        self.is_whole = self.faults.is_empty();
+    }
+
+    /// Whether the keys add up to the sum that is kept apart from them; asked last.
+    pub fn sum(&mut self, adds_up: bool) {
+        if !adds_up && self.faults.is_empty() {
+            self.faults.push("the live keys do not add up to the sum that was authenticated".to_owned());
+        }
     }
 
     /// A key, as it is kept.
@@ -252,10 +269,13 @@ impl Check {
         self.keys += 1;
         match self.newest.remove(&key.id.0) {
             Some(version) if version == i64::from(key.version) => {}
-            Some(version) => self.faults.push(format!(
-                "key {} is kept at version {}, but the log says it is at version {version}: an old row was put back",
-                key.id, key.version
-            )),
+            Some(version) => {
+                let is_old = i64::from(key.version) < version;
+                let what = if is_old { "an old row was put back" } else { "entries of the log are gone" };
+                let (id, kept) = (key.id, key.version);
+                self.put_back.extend(is_old.then_some(id));
+                self.faults.push(format!("key {id} is kept at version {kept}, the log ends with {version}: {what}"));
+            }
             None => self.faults.push(format!("key {} is kept, but the log has no entry that made it", key.id)),
         }
     }
@@ -273,6 +293,12 @@ impl Check {
             let gone = self.newest.keys().map(|id| format!("key {id} is in the log, but its row is gone"));
             self.faults.extend(gone);
         }
-        Report { entries: self.seq, keys: self.keys, faults: self.faults }
+        Report {
+            entries: self.seq,
+            keys: self.keys,
+            faults: self.faults,
+            is_whole: self.is_whole,
+            put_back: self.put_back,
+        }
     }
 }

@@ -1,5 +1,4 @@
 //! The commands and what they print. Results go to the standard output; everything else to the standard error stream.
-#![expect(clippy::print_stdout, reason = "printing is what a command is for")]
 
 use std::error::Error;
 use std::io::Write as _;
@@ -87,8 +86,7 @@ pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         Command::Init { json } => init(&config, json).await,
         Command::Recover(what) => recover(&config, &what).await,
         Command::Config { command: ConfigCommand::Check } => {
-            println!("The settings are good:\n{}", describe(&config));
-            Ok(())
+            print(&format!("The settings are good:\n{}", describe(&config)))
         }
         Command::Audit { command: AuditCommand::Verify } => verify_audit(&config).await,
         Command::Audit { command: AuditCommand::Export } => export_audit(&config).await,
@@ -102,10 +100,9 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut installation = serve::open(config).await?;
     if let Some(keys) = installation.first_keys.take() {
-        println!("{}", welcome(&keys, config, address));
+        print_first(&welcome(&keys, config, address))?;
     }
-    println!("Listening on http://{address}, reference at http://{}/docs", reachable(address));
-    std::io::stdout().flush()?;
+    print(&format!("Listening on http://{address}, reference at http://{}/docs", reachable(address)))?;
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -116,42 +113,52 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
 }
 
 async fn init(config: &Config, json: bool) -> Result<(), Box<dyn Error>> {
-    serve::require_no_store(config)?;
-    let installation = serve::open(config).await?;
-    let first_keys = installation.first_keys.as_ref().ok_or("the installation was set up by another process")?;
-    if json {
-        println!("{}", serde_json::to_string(&first_keys.expose())?);
-    } else {
-        println!("{}", welcome(first_keys, config, config.listen));
-    }
+    let (installation, first_keys) = serve::open_new(config).await?;
     installation.store.close().await;
-    Ok(())
+    if json {
+        print_first(&serde_json::to_string(&first_keys.expose())?)
+    } else {
+        print_first(&welcome(&first_keys, config, config.listen))
+    }
 }
 
 async fn recover(config: &Config, what: &RecoverArgs) -> Result<(), Box<dyn Error>> {
     telemetry::start(config.log_level, config.log_format);
-    serve::require_store(config)?;
     let what = match (what.project, what.organization) {
         (Some(id), _) => Recover::Project(id),
         (None, Some(id)) => Recover::Organization(id),
         (None, None) => Recover::Operator,
     };
-    let installation = serve::open(config).await?;
+    let installation = serve::open_existing(config).await?;
     let key = installation::recover(&installation.store, what, &OsRandom).await?;
-    println!("{}", key.expose());
     installation.store.close().await;
-    Ok(())
+    print(key.expose())
+}
+
+/// Prints a result; a closed pipe or a full disk is an error like others.
+fn print(text: &str) -> Result<(), Box<dyn Error>> {
+    let mut out = std::io::stdout();
+    Ok(writeln!(out, "{text}").and_then(|()| out.flush())?)
+}
+
+/// Prints keys that cannot be printed again.
+fn print_first(text: &str) -> Result<(), Box<dyn Error>> {
+    print(text).map_err(|error| {
+        let advice = "the keys are lost, the installation is not: run `keyrack recover --operator`, `--organization 1` \
+                      and `--project 1`";
+        format!("cannot print the first keys ({error}). {advice}").into()
+    })
 }
 
 async fn verify_audit(config: &Config) -> Result<(), Box<dyn Error>> {
     let report = serve::inspect(config).await?.verify_audit().await?;
     if report.faults.is_empty() {
-        println!("The audit log is whole: {} entries, {} keys agree with it.", report.entries, report.keys);
-        return Ok(());
+        return print(&format!(
+            "The audit log is whole: {} entries, {} keys agree with it.",
+            report.entries, report.keys
+        ));
     }
-    for fault in &report.faults {
-        println!("{fault}");
-    }
+    print(&report.faults.join("\n"))?;
     Err(format!("the audit log and the store do not agree: {} fault(s), listed above", report.faults.len()).into())
 }
 

@@ -114,7 +114,8 @@ pub fn read(flags: &Flags, environment: impl IntoIterator<Item = (String, String
     let mut problems = Vec::new();
     let mut values: [Option<Sourced>; SETTINGS.len()] = Default::default();
     let mut file = None;
-    for (name, value) in environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)) {
+    for (name, value) in environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX) && !is_of_a_service(name))
+    {
         let known = SETTINGS.iter().position(|setting| variable(setting) == name);
         match known.and_then(|at| values.get_mut(at)) {
             Some(slot) => *slot = Some(Sourced { value, source: name }),
@@ -144,7 +145,10 @@ fn read_file(path: &Path, problems: &mut Vec<String>) -> [Option<Sourced>; SETTI
     let table = match std::fs::read_to_string(path).map(|text| text.parse::<toml::Table>()) {
         Ok(Ok(table)) => table,
         Ok(Err(error)) => {
-            problems.push(format!("{shown} is not TOML: {}", error.message()));
+            // The first line of the library's report says where.
+            let report = error.to_string();
+            let place = report.lines().next().unwrap_or("TOML parse error");
+            problems.push(format!("{shown}: {place}: {}", error.message()));
             return values;
         }
         Err(error) => {
@@ -225,6 +229,11 @@ fn variable(setting: &Setting) -> String {
     format!("{PREFIX}{}", setting.name.to_uppercase())
 }
 
+/// Kubernetes sets these for a Service called `keyrack` in every container beside it; they are not ours.
+fn is_of_a_service(name: &str) -> bool {
+    ["KEYRACK_SERVICE_", "KEYRACK_PORT_"].iter().any(|prefix| name.starts_with(prefix)) || name == "KEYRACK_PORT"
+}
+
 fn nearest(name: &str, known: impl Iterator<Item = String>) -> String {
     known.min_by_key(|candidate| strsim::damerau_levenshtein(name, candidate)).unwrap_or_default()
 }
@@ -264,7 +273,9 @@ mod tests {
         let file = dir.path().join("k.toml");
         std::fs::write(&file, "lsiten = \"x\"\nlog_level = 3\n").unwrap();
         let flags = Flags { config: Some(file), listen: Some("nowhere".into()), ..Flags::default() };
-        let ConfigError(problems) = read(&flags, environment(&[("KEYRACK_DATADIR", "x"), ("HOME", "/")])).unwrap_err();
+        let ConfigError(problems) =
+            read(&flags, environment(&[("KEYRACK_DATADIR", "x"), ("KEYRACK_PORT_80_TCP", "x"), ("HOME", "/")]))
+                .unwrap_err();
         let expected = [
             "unknown variable KEYRACK_DATADIR; the nearest one is KEYRACK_DATA_DIR",
             "`log_level` in FILE must be a string in quotes",

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 const LOCK_FILE: &str = "keyrack.lock";
@@ -16,8 +16,16 @@ pub enum DataDirError {
         /// The directory.
         dir: PathBuf,
     },
+    /// Others may change what is in it.
+    #[error("{dir} can be written by others (mode {mode:04o}). Run: chmod 700 {dir}")]
+    Exposed {
+        /// The directory.
+        dir: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The file system refused.
-    #[error("cannot use {dir} as data directory")]
+    #[error("cannot use {dir} as data directory; choose another with --data-dir, or let this user write to it")]
     Io {
         /// The directory.
         dir: PathBuf,
@@ -40,9 +48,12 @@ pub fn take(dir: &Path) -> Result<Lock, DataDirError> {
     let io = |source| DataDirError::Io { dir: dir.into(), source };
     if !dir.exists() {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
-        // The directory's own entry must survive a power cut before anything in it is promised.
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(io)?;
+        sync_parent(dir).map_err(io)?;
+    }
+    let mode = dir.metadata().map_err(io)?.mode() & 0o7777;
+    // Who can put another file in the place of the database need not write to the database.
+    if mode & 0o022 != 0 {
+        return Err(DataDirError::Exposed { dir: dir.into(), mode });
     }
     let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).clone();
     let file = options.open(dir.join(LOCK_FILE)).map_err(io)?;
@@ -53,11 +64,11 @@ pub fn take(dir: &Path) -> Result<Lock, DataDirError> {
     }
 }
 
-/// Makes the names of new files in the directory survive a power cut.
+/// Makes the name of a new file or directory survive a power cut.
 ///
 /// # Errors
-/// [`DataDirError::Io`].
-pub fn sync(dir: &Path) -> Result<(), DataDirError> {
-    let synced = File::open(dir).and_then(|dir| dir.sync_all());
-    synced.map_err(|source| DataDirError::Io { dir: dir.into(), source })
+/// Whatever the file system says.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
 }

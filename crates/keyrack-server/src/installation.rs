@@ -86,15 +86,15 @@ pub async fn set_up(store: &Arc<Store>, random: &dyn Random) -> Result<FirstKeys
     let by = by_host("init");
     let mut writing = store.begin(Need::Ordinary).await?;
     writing.set_up().await?;
-    let operator = first_key(&mut writing, Holder::Operator, "First operator key", "key.create", &by, random).await?;
+    let operator = minted(&mut writing, Holder::Operator, "First operator key", "key.create", &by, random).await?;
 
     let organization_id = writing.insert_organization("default", &by).await?;
     let owner = owner_of(organization_id)?;
-    let organization = first_key(&mut writing, owner, "First owner key", "key.create", &by, random).await?;
+    let organization = minted(&mut writing, owner, "First owner key", "key.create", &by, random).await?;
 
     let project_id = writing.insert_project(organization_id, "Default", &by).await?;
     let admin = admin_of(project_id, organization_id)?;
-    let project = first_key(&mut writing, admin, "First admin key", "key.create", &by, random).await?;
+    let project = minted(&mut writing, admin, "First admin key", "key.create", &by, random).await?;
 
     writing.commit().await?;
     Ok(FirstKeys { operator, organization_id, organization, project_id, project })
@@ -116,13 +116,13 @@ pub async fn recover(store: &Arc<Store>, what: Recover, random: &dyn Random) -> 
             admin_of(id, organization.ok_or(RecoverError::NoSuch { kind: "project", id })?)?
         }
     };
-    let key = first_key(&mut writing, holder, "Recovered on the host", "key.recover", &by, random).await?;
+    let key = minted(&mut writing, holder, "Recovered on the host", "key.recover", &by, random).await?;
     writing.commit().await?;
     tracing::warn!(key = %key.mask(), ?what, "a key of the highest role was recovered on the host");
     Ok(key)
 }
 
-async fn first_key(
+async fn minted(
     writing: &mut Writing,
     holder: Holder,
     name: &str,
@@ -135,19 +135,19 @@ async fn first_key(
 }
 
 fn owner_of(organization: i64) -> Result<Holder, StoreError> {
-    Ok(Holder::Organization { organization: OrganizationId(short(organization)?), role: OrganizationRole::Owner })
+    Ok(Holder::Organization { organization: OrganizationId(record_id(organization)?), role: OrganizationRole::Owner })
 }
 
 fn admin_of(project: i64, organization: i64) -> Result<Holder, StoreError> {
     Ok(Holder::Project {
-        project: ProjectId(short(project)?),
-        organization: OrganizationId(short(organization)?),
+        project: ProjectId(record_id(project)?),
+        organization: OrganizationId(record_id(organization)?),
         kind: KeyKind::Secret,
         scope: Scope::Secret,
         role: ProjectRole::Admin,
     })
 }
 
-fn short(id: i64) -> Result<u32, StoreError> {
+fn record_id(id: i64) -> Result<u32, StoreError> {
     u32::try_from(id).map_err(|_beyond| StoreError::Damaged { what: format!("number {id} does not fit 32 bits") })
 }

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::canonical::Canonical;
 use crate::root_key::MacKey;
-use crate::stored_key::{HolderColumns, StoredKey};
 
 /// Rows to a page where nothing is asked for.
 pub const DEFAULT_LIMIT: i64 = 25;
@@ -17,8 +16,7 @@ pub const MOST_ROWS_OF_ALL: usize = 10_000;
 pub const ALL: i64 = -1;
 
 /// What rows are sorted by; rows that are equal in it are sorted by id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sort {
     /// When the key was made.
     CreatedAt,
@@ -44,8 +42,7 @@ impl Sort {
 }
 
 /// Which way rows are sorted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// Lowest first.
     Asc,
@@ -129,23 +126,14 @@ impl Listing {
         };
         Self { anchor: Some(anchor), page, rows_to_show: 1, ..self.clone() }
     }
-
-    /// The place of a key in this list.
-    pub fn anchor_of(&self, key: &StoredKey) -> Anchor {
-        let value = match self.sort {
-            Sort::CreatedAt => SortValue::Number(key.created_at.0),
-            Sort::UpdatedAt => SortValue::Number(key.updated_at.0),
-            Sort::Name => SortValue::Text(fold(&key.name)),
-            Sort::Role => SortValue::Number(HolderColumns::of(key.holder).role),
-            Sort::Id => SortValue::Number(key.id.0),
-        };
-        Anchor { value, id: key.id.0 }
-    }
 }
 
 /// The form in which text is searched and sorted, whatever its case.
+///
+/// Letter by letter: `str::to_lowercase` gives a sigma at the end of a word another form, and a part of a word would no
+/// longer be found in it.
 pub fn fold(text: &str) -> String {
-    text.to_lowercase()
+    text.chars().flat_map(char::to_lowercase).map(|letter| if letter == 'ς' { 'σ' } else { letter }).collect()
 }
 
 /// Makes and reads cursors: an anchor, bound by a MAC to project, sort, direction and `q`.

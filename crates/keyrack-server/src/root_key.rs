@@ -13,6 +13,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::canonical::Canonical;
+use crate::data_dir;
 use crate::random::{self, Random};
 
 /// Says under which root key something was authenticated or sealed, so that the root key can be changed later.
@@ -32,8 +33,8 @@ pub enum RootKeyError {
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// Others can read it.
-    #[error("the root key {path} can be read by others (mode {mode:04o}). Run: chmod 600 {path}")]
+    /// Others can read or write it.
+    #[error("the root key {path} can be read or written by others (mode {mode:04o}). Run: chmod 600 {path}")]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -50,12 +51,6 @@ pub enum RootKeyError {
         /// How long it is.
         bytes: u64,
     },
-    /// It belongs to another store.
-    #[error("the root key {path} does not belong to this store. Put back the one that was made with it")]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
     /// The file system refused.
     #[error("cannot use the root key {path}")]
     Io {
@@ -70,16 +65,20 @@ pub enum RootKeyError {
 pub struct RootKey(Zeroizing<[u8; ROOT_KEY_BYTES]>);
 
 impl RootKey {
-    /// Makes a new key and writes it to a file of mode 0600 that must not exist yet.
+    /// Makes a new key and writes it to a file of mode 0600 that is not there yet: whole and on the disk, or not at all.
     ///
     /// # Errors
     /// [`RootKeyError::Io`].
     pub fn create(path: &Path, random: &dyn Random) -> Result<Self, RootKeyError> {
         let key = Self(Zeroizing::new(random::bytes(random)));
         let write = || {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+            let unfinished = path.with_extension("new");
+            let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
+            let mut file = options.open(&unfinished)?;
             file.write_all(key.0.as_slice())?;
-            file.sync_all()
+            file.sync_all()?;
+            fs::rename(&unfinished, path)?;
+            data_dir::sync_parent(path)
         };
         write().map_err(|source| RootKeyError::Io { path: path.into(), source })?;
         Ok(key)

@@ -5,15 +5,16 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum_server::Handle;
-use axum_server::accept::NoDelayAcceptor;
+use axum_server::accept::Accept;
 use keyrack::{Index, Verifier};
+use rustix::net::sockopt::set_tcp_user_timeout;
+use tokio::net::TcpStream;
 
 use crate::app::App;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::data_dir::{self, DataDirError, Lock};
 use crate::http;
@@ -26,6 +27,8 @@ use crate::store::{DATABASE_FILE, Need, Store, StoreError};
 const FIRST_REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest that a connection may be idle, or take for the head of a later request.
 const IDLE_DEADLINE: Duration = Duration::from_secs(30);
+/// Longest that what was written may stay unread, in milliseconds.
+const WRITE_DEADLINE_MS: u32 = 30_000;
 /// Longest that requests under way are waited for when the process is told to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(25);
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -100,13 +103,12 @@ pub async fn open(config: &Config) -> Result<Installation, ServeError> {
         RootKey::create(&config.root_key_file, &OsRandom)?
     };
     let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let store = Store::open(dir.clone(), &root_key, Arc::clone(&verifier), clock, &OsRandom).await.map_err(in_store)?;
-    data_dir::sync(dir)?;
-    let first_keys = match store.root_key_fits().await.map_err(in_store)? {
-        Some(true) => None,
-        Some(false) => return Err(RootKeyError::Foreign { path: config.root_key_file.clone() }.into()),
-        None => Some(installation::set_up(&store, &OsRandom).await.map_err(in_store)?),
+    let store = Store::open(dir, &root_key, Arc::clone(&verifier), Arc::new(SystemClock)).await.map_err(in_store)?;
+    data_dir::sync_parent(&dir.join(DATABASE_FILE)).map_err(|source| DataDirError::Io { dir: dir.clone(), source })?;
+    let first_keys = if store.is_set_up().await.map_err(in_store)? {
+        None
+    } else {
+        Some(installation::set_up(&store, &OsRandom).await.map_err(in_store)?)
     };
     let loaded = store.load().await.map_err(in_store)?;
     tracing::info!(keys = loaded.keys, refused = loaded.refused, "the index is loaded");
@@ -116,36 +118,45 @@ pub async fn open(config: &Config) -> Result<Installation, ServeError> {
 /// Opens a store to read it, beside a running server if there is one.
 ///
 /// # Errors
-/// [`ServeError`].
+/// [`ServeError`], also if nothing was set up there yet.
 pub async fn inspect(config: &Config) -> Result<Arc<Store>, ServeError> {
     let dir = &config.data_dir;
     let in_store = |source| ServeError::Store { dir: dir.clone(), source };
-    require_store(config)?;
-    let root_key = RootKey::load(&config.root_key_file)?;
-    let store = Store::inspect(dir.clone(), &root_key, Arc::new(SystemClock)).await.map_err(in_store)?;
-    match store.root_key_fits().await.map_err(in_store)? {
-        Some(true) => Ok(store),
-        Some(false) => Err(RootKeyError::Foreign { path: config.root_key_file.clone() }.into()),
-        None => Err(ServeError::NotThere { dir: dir.clone() }),
+    let not_there = || ServeError::NotThere { dir: dir.clone() };
+    if !dir.join(DATABASE_FILE).exists() {
+        return Err(not_there());
     }
+    let root_key = RootKey::load(&config.root_key_file)?;
+    let store = Store::inspect(dir, &root_key, Arc::new(SystemClock)).await.map_err(in_store)?;
+    if store.is_set_up().await.map_err(in_store)? { Ok(store) } else { Err(not_there()) }
 }
 
-/// Fails if there is a store.
+/// Opens an installation that is there already.
 ///
 /// # Errors
-/// [`ServeError::AlreadyThere`].
-pub fn require_no_store(config: &Config) -> Result<(), ServeError> {
-    let there = config.data_dir.join(DATABASE_FILE).exists();
-    if there { Err(ServeError::AlreadyThere { dir: config.data_dir.clone() }) } else { Ok(()) }
+/// [`ServeError::NotThere`] if there is none; nothing is made then.
+pub async fn open_existing(config: &Config) -> Result<Installation, ServeError> {
+    inspect(config).await?.close().await;
+    open(config).await
 }
 
-/// Fails if there is no store.
+/// Sets an installation up where there is none.
 ///
 /// # Errors
-/// [`ServeError::NotThere`].
-pub fn require_store(config: &Config) -> Result<(), ServeError> {
-    let there = config.data_dir.join(DATABASE_FILE).exists();
-    if there { Ok(()) } else { Err(ServeError::NotThere { dir: config.data_dir.clone() }) }
+/// [`ServeError::AlreadyThere`] if there is one; nothing is changed then.
+pub async fn open_new(config: &Config) -> Result<(Installation, FirstKeys), ServeError> {
+    let there = || ServeError::AlreadyThere { dir: config.data_dir.clone() };
+    match inspect(config).await {
+        Err(ServeError::NotThere { .. }) => {}
+        Ok(store) => {
+            store.close().await;
+            return Err(there());
+        }
+        Err(other) => return Err(other),
+    }
+    let mut installation = open(config).await?;
+    let first_keys = installation.first_keys.take().ok_or_else(there)?;
+    Ok((installation, first_keys))
 }
 
 /// Takes the address before anything else is touched.
@@ -178,18 +189,17 @@ pub async fn run(
     let handle = Handle::new();
     let housekeeping = tokio::spawn(keep_house(Arc::clone(&store)));
     tokio::spawn({
-        let (app, handle) = (Arc::clone(&app), handle.clone());
+        let handle = handle.clone();
         async move {
             stop.await;
             tracing::info!("stopping: finishing what is under way");
-            app.is_stopping.store(true, Ordering::Relaxed);
             handle.graceful_shutdown(Some(STOP_DEADLINE));
         }
     });
     let mut server = axum_server::from_tcp(listener).map_err(ServeError::Serve)?.http1_only();
     server.http_builder().http1().header_read_timeout(IDLE_DEADLINE);
     let served = server
-        .acceptor(NoDelayAcceptor::new())
+        .acceptor(Deadlines)
         .first_request_timeout(FIRST_REQUEST_DEADLINE)
         .accept_error_handler(|_from, error| tracing::warn!(%error, "a connection was not accepted"))
         .handle(handle)
@@ -199,6 +209,22 @@ pub async fn run(
     store.close().await;
     tracing::info!("stopped");
     served.map_err(ServeError::Serve)
+}
+
+/// Sets up a connection that was accepted. What is read has its deadlines in the server; what is written has this one: a
+/// client that reads nothing is cut off by the system.
+#[derive(Clone, Copy, Debug)]
+struct Deadlines;
+
+impl<S: Send + 'static> Accept<TcpStream, S> for Deadlines {
+    type Stream = TcpStream;
+    type Service = S;
+    type Future = std::future::Ready<io::Result<(TcpStream, S)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let set = stream.set_nodelay(true).and_then(|()| Ok(set_tcp_user_timeout(&stream, WRITE_DEADLINE_MS)?));
+        std::future::ready(set.map(|()| (stream, service)))
+    }
 }
 
 /// Forgets replies when their day is over.

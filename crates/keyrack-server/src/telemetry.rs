@@ -14,6 +14,8 @@ pub enum LogFormat {
 /// Starts logging to the standard error stream, and makes panics log their place and nothing else.
 pub fn start(level: LevelFilter, format: LogFormat) {
     let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    // A log that cannot be written must not end what it tells of: by default a failure is printed, which may panic.
+    let builder = builder.log_internal_errors(false);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => builder.json().init(),

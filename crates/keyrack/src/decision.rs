@@ -1,6 +1,6 @@
 //! May this key do that? Pure: a record and a requirement in, a proof or a denial out.
 
-use crate::{Holder, KeyId, KeyKind, KeyRecord, OrganizationId, OrganizationRole, ProjectId, ProjectRole, Scope};
+use crate::{Holder, KeyId, KeyKind, KeyRecord, OrganizationRole, ProjectRole, Scope};
 
 /// What a request needs of the key that makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,22 +81,6 @@ impl VerifiedKey {
     pub const fn holder(&self) -> Holder {
         self.record.holder
     }
-
-    /// The project and role, if it is a project's key.
-    pub const fn project(&self) -> Option<(ProjectId, ProjectRole)> {
-        match self.record.holder {
-            Holder::Project { project, role, .. } => Some((project, role)),
-            Holder::Organization { .. } | Holder::Operator => None,
-        }
-    }
-
-    /// The organization, unless it is an operator's key.
-    pub const fn organization(&self) -> Option<OrganizationId> {
-        match self.record.holder {
-            Holder::Project { organization, .. } | Holder::Organization { organization, .. } => Some(organization),
-            Holder::Operator => None,
-        }
-    }
 }
 
 /// Judges a live key.
@@ -134,6 +118,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{OrganizationId, ProjectId};
 
     fn project_key(kind: KeyKind, scope: Scope, role: ProjectRole) -> KeyRecord {
         let holder = Holder::Project { project: ProjectId(2), organization: OrganizationId(1), kind, scope, role };

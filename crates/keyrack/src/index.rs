@@ -2,8 +2,8 @@
 //!
 //! A flat open-addressing table of packed 8-byte entries points at records of one cache line each. Records never move
 //! and are never reused: a dead key keeps its record as a tombstone, so a change that arrives late cannot bring it back,
-//! and a reader can never find another key's facts behind a digest it just compared. The price is 72 bytes of memory for
-//! each key revoked since the process started.
+//! and a reader can never find another key's facts behind a digest it just compared. The price is about 80 bytes of memory
+//! for each key revoked since the process started: 64 of its record and its share of the table.
 //!
 //! Readers take no lock and allocate nothing. Everything that decides and may change sits in *one* atomic word of the
 //! record, so a reader sees a key either before a change or after it. Writers take turns.
@@ -36,7 +36,7 @@ pub enum Lookup {
     /// A live key.
     Live(KeyRecord),
     /// A key that was revoked while this index held it.
-    Dead,
+    Dead(KeyId),
     /// No key that this index ever held.
     Absent,
 }
@@ -105,6 +105,12 @@ impl Index {
             return Err(Unavailable::NotLoaded);
         }
         Ok(self.table.load().find(digest.words()).map_or(Lookup::Absent, |record| record.read()))
+    }
+
+    /// Revokes every record of a key whose digest is not known any more. Looks at each record; false if there was none.
+    pub fn revoke_by_id(&self, id: KeyId) -> bool {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.table.load().revoke_by_id(id)
     }
 
     /// Applies a change; when this returns, every later [`Index::find`] sees it. Changes may come twice and in any order.
@@ -201,8 +207,20 @@ mod tests {
         for key in [known, late] {
             index.apply(&key, &KeyChange::Revoke { id: KeyId(1) }).unwrap();
             index.apply(&key, &KeyChange::Put(record(1, 9, ProjectRole::Admin))).unwrap();
-            assert_eq!(index.find(&key), Ok(Lookup::Dead));
+            assert_eq!(index.find(&key), Ok(Lookup::Dead(KeyId(1))));
         }
+    }
+
+    #[test]
+    fn a_key_can_be_revoked_by_number_alone() {
+        let index = loaded(1);
+        for i in 1..=1_000_u32 {
+            index.apply(&digest(i, i, 1), &KeyChange::Put(record(i.into(), 1, ProjectRole::Admin))).unwrap();
+        }
+        assert!(index.revoke_by_id(KeyId(777)));
+        assert!(!index.revoke_by_id(KeyId(1_001)));
+        assert_eq!(index.find(&digest(777, 777, 1)), Ok(Lookup::Dead(KeyId(777))));
+        assert!(matches!(index.find(&digest(778, 778, 1)), Ok(Lookup::Live(_))));
     }
 
     #[test]
@@ -244,7 +262,7 @@ mod tests {
         assert_eq!(index.len(), keys as usize);
         for i in 0..keys {
             let alive = Lookup::Live(record(i.into(), 1, ProjectRole::Editor));
-            let expected = if i % 5 == 0 { Lookup::Dead } else { alive };
+            let expected = if i % 5 == 0 { Lookup::Dead(KeyId(i.into())) } else { alive };
             assert_eq!(index.find(&digest(i / 8 * 8, i % 3, i.into())), Ok(expected));
         }
         assert_eq!(index.find(&digest(0, 0, u64::MAX)), Ok(Lookup::Absent));
@@ -261,7 +279,9 @@ mod tests {
                     index.apply(&digest(i, i, 1), &KeyChange::Put(record(i.into(), 1, ProjectRole::Editor))).unwrap();
                     seen.store(i, Ordering::Release);
                     if i > 100 {
-                        index.apply(&digest(i - 100, i - 100, 1), &KeyChange::Revoke { id: KeyId(1) }).unwrap();
+                        index
+                            .apply(&digest(i - 100, i - 100, 1), &KeyChange::Revoke { id: KeyId((i - 100).into()) })
+                            .unwrap();
                         revoked.store(i - 100, Ordering::Release);
                     }
                 }
@@ -273,7 +293,7 @@ mod tests {
                         assert_ne!(index.find(&digest(newest, newest, 1)), Ok(Lookup::Absent));
                     }
                     if dead > 0 {
-                        assert_eq!(index.find(&digest(dead, dead, 1)), Ok(Lookup::Dead));
+                        assert_eq!(index.find(&digest(dead, dead, 1)), Ok(Lookup::Dead(KeyId(dead.into()))));
                     }
                     if newest == 20_000 {
                         break;
@@ -295,13 +315,13 @@ mod tests {
                 let put = record(key.into(), version, ProjectRole::from_position(role).unwrap());
                 let state = model.entry(key).or_insert(Lookup::Absent);
                 let change = if kind_of_step == 0 {
-                    *state = Lookup::Dead;
+                    *state = Lookup::Dead(KeyId(key.into()));
                     KeyChange::Revoke { id: KeyId(key.into()) }
                 } else {
                     *state = match *state {
                         Lookup::Absent => Lookup::Live(put),
                         Lookup::Live(known) if known.version < version => Lookup::Live(put),
-                        kept @ (Lookup::Live(_) | Lookup::Dead) => kept,
+                        kept @ (Lookup::Live(_) | Lookup::Dead(_)) => kept,
                     };
                     KeyChange::Put(put)
                 };

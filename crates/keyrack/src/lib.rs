@@ -39,7 +39,7 @@
 //!
 //! // Revoke it: dead from the moment `apply` returns, for ever.
 //! verifier.index().apply(&digest, &KeyChange::Revoke { id: KeyId(4) })?;
-//! assert!(matches!(verifier.verify(key.expose().as_bytes(), needs_editor), Err(VerifyError::Denied(_))));
+//! assert!(matches!(verifier.verify(key.expose().as_bytes(), needs_editor), Err(VerifyError::Denied { .. })));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

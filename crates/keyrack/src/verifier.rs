@@ -1,6 +1,6 @@
 //! The one straight line that every verification takes, whichever door it came through.
 
-use crate::{ApiKey, Denial, Index, KeyDigest, Lookup, Requirement, VerifiedKey, decide};
+use crate::{ApiKey, Denial, Index, KeyDigest, KeyId, Lookup, NotAKey, Requirement, VerifiedKey, decide};
 
 /// The index cannot be trusted now, so nothing can be said about any key. Never a verdict on the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,8 +14,13 @@ pub enum Unavailable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     /// The key may not pass.
-    #[error(transparent)]
-    Denied(#[from] Denial),
+    #[error("{denial}")]
+    Denied {
+        /// Why.
+        denial: Denial,
+        /// Which key it was, if it is or was one: for the log, never for the caller.
+        key: Option<KeyId>,
+    },
     /// Whether it may cannot be told.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -43,11 +48,22 @@ impl Verifier {
     /// # Errors
     /// [`VerifyError::Denied`] if the key may not pass, [`VerifyError::Unavailable`] if that cannot be told.
     pub fn verify(&self, presented: &[u8], requirement: Requirement) -> Result<VerifiedKey, VerifyError> {
-        let key = ApiKey::parse(presented).map_err(|_not_a_key| Denial::Malformed)?;
-        match self.index.find(&KeyDigest::of(&key))? {
-            Lookup::Live(record) => Ok(decide(&record, requirement)?),
-            Lookup::Dead => Err(Denial::Revoked.into()),
-            Lookup::Absent => Err(Denial::Unknown.into()),
+        match ApiKey::parse(presented) {
+            Ok(key) => self.verify_key(&key, requirement),
+            Err(NotAKey) => Err(VerifyError::Denied { denial: Denial::Malformed, key: None }),
+        }
+    }
+
+    /// Verifies a presented value that has been parsed already.
+    ///
+    /// # Errors
+    /// As for [`Verifier::verify`].
+    pub fn verify_key(&self, key: &ApiKey, requirement: Requirement) -> Result<VerifiedKey, VerifyError> {
+        let denied = |denial, key| Err(VerifyError::Denied { denial, key });
+        match self.index.find(&KeyDigest::of(key))? {
+            Lookup::Live(record) => decide(&record, requirement).or_else(|denial| denied(denial, Some(record.id))),
+            Lookup::Dead(id) => denied(Denial::Revoked, Some(id)),
+            Lookup::Absent => denied(Denial::Unknown, None),
         }
     }
 }
@@ -57,7 +73,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Holder, KeyChange, KeyId, KeyKind, KeyRecord, OrganizationId, ProjectId, ProjectRole, Scope};
+    use crate::{Holder, KeyChange, KeyKind, KeyRecord, OrganizationId, ProjectId, ProjectRole, Scope};
+
+    fn denied(denial: Denial, key: Option<i64>) -> VerifyError {
+        VerifyError::Denied { denial, key: key.map(KeyId) }
+    }
 
     fn operator_key(seed: u8) -> (ApiKey, KeyDigest, KeyChange) {
         let key = ApiKey::generate(KeyKind::Operator, &[seed; ApiKey::RANDOM_BYTES]);
@@ -103,7 +123,7 @@ mod tests {
                 verifier.index().apply(&digest, &change).unwrap();
                 for least in ProjectRole::ALL {
                     let verdict = verifier.verify(key.expose().as_bytes(), Requirement::Project { least: *least });
-                    prop_assert!(!dead || verdict == Err(Denial::Revoked.into()));
+                    prop_assert!(!dead || verdict == Err(denied(Denial::Revoked, Some(1))));
                 }
             }
         }
@@ -118,9 +138,9 @@ mod tests {
         verifier.index().apply(&digest, &put).unwrap();
         let judge = |value: &str| verifier.verify(value.as_bytes(), Requirement::Operator);
         assert_eq!(judge(key.expose()).unwrap().id(), KeyId(1));
-        assert_eq!(judge(stranger.expose()), Err(Denial::Unknown.into()));
-        assert_eq!(judge("op_"), Err(Denial::Malformed.into()));
+        assert_eq!(judge(stranger.expose()), Err(denied(Denial::Unknown, None)));
+        assert_eq!(judge("op_"), Err(denied(Denial::Malformed, None)));
         verifier.index().apply(&digest, &KeyChange::Revoke { id: KeyId(1) }).unwrap();
-        assert_eq!(judge(key.expose()), Err(Denial::Revoked.into()));
+        assert_eq!(judge(key.expose()), Err(denied(Denial::Revoked, Some(1))));
     }
 }

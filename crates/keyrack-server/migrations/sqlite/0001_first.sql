@@ -1,5 +1,5 @@
 -- Times are microseconds since 1970 in UTC. Roles, scopes and kinds are positions in the lists of the wire contract.
--- Nothing here may use what PostgreSQL has not; the same statements run on both.
+-- The statements that use these tables are shared with PostgreSQL; only the types of the columns are SQLite's own.
 
 -- One row: which installation this is, and proof that the root key beside it belongs to it.
 CREATE TABLE installation (
@@ -56,11 +56,12 @@ CREATE TABLE api_keys (
 -- For the list as it is mostly asked for.
 CREATE INDEX live_api_keys_by_project ON api_keys (project_id, created_at, id) WHERE revoked_at IS NULL;
 
--- One row: the newest entry of the audit chain. `seq` is the number of the newest change.
+-- One row: number and hash of the newest audit entry, the sum of the MACs of all live keys, and a MAC over the three.
 CREATE TABLE audit_head (
     id BIGINT PRIMARY KEY CHECK (id = 1),
     seq BIGINT NOT NULL,
     hash BLOB NOT NULL,
+    live_sum BLOB NOT NULL,
     mac BLOB NOT NULL
 );
 

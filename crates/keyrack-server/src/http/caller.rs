@@ -6,7 +6,7 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use keyrack::{ApiKey, Denial, ProjectRole, Requirement, VerifiedKey, VerifyError};
+use keyrack::{ApiKey, Denial, NotAKey, ProjectRole, Requirement, VerifiedKey, VerifyError};
 
 use super::conventions::RequestId;
 use super::problem::{Code, Problem};
@@ -33,8 +33,9 @@ impl ProjectAdmin {
     ///
     /// # Errors
     /// The same as for a caller who comes now.
-    pub(super) fn still_passes(&self, app: &App) -> Result<(), Problem> {
-        app.verifier.verify(self.presented.expose().as_bytes(), ADMIN).map(|_| ()).map_err(problem)
+    pub(super) fn verify_again(&mut self, app: &App) -> Result<(), Problem> {
+        (self.key, self.project) = verify(app, &self.presented)?;
+        Ok(())
     }
 
     /// Who did it, for the audit log.
@@ -47,20 +48,20 @@ impl FromRequestParts<Arc<App>> for ProjectAdmin {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let presented = presented(&parts.headers)?;
-        let key = app.verifier.verify(presented, ADMIN).map_err(problem)?;
-        tracing::Span::current().record("key", key.id().0);
-        let refused = || Problem::unauthenticated(true);
-        Ok(Self {
-            key,
-            project: ProjectCaller::of(&key).ok_or_else(refused)?,
-            presented: ApiKey::parse(presented).map_err(|_not_a_key| refused())?,
-            request_id: RequestId::of(parts),
-        })
+        let presented = ApiKey::parse(presented(&parts.headers)?)
+            .map_err(|NotAKey| problem(VerifyError::Denied { denial: Denial::Malformed, key: None }))?;
+        let (key, project) = verify(app, &presented)?;
+        Ok(Self { key, project, presented, request_id: RequestId::of(parts) })
     }
 }
 
-const ADMIN: Requirement = Requirement::Project { least: ProjectRole::Admin };
+fn verify(app: &App, presented: &ApiKey) -> Result<(VerifiedKey, ProjectCaller), Problem> {
+    let admin = Requirement::Project { least: ProjectRole::Admin };
+    let key = app.verifier.verify_key(presented, admin).map_err(problem)?;
+    tracing::Span::current().record("key", key.id().0);
+    let project = ProjectCaller::of(&key).ok_or_else(|| Problem::unauthenticated(true))?;
+    Ok((key, project))
+}
 
 /// The credential: one header, `Bearer` in any case, one space, one value (contract section 4).
 fn presented(headers: &HeaderMap) -> Result<&[u8], Problem> {
@@ -80,8 +81,10 @@ fn problem(error: VerifyError) -> Problem {
             tracing::warn!(%unavailable, "cannot tell whether a key may pass");
             Problem::unavailable("Keys cannot be checked at this moment. Try again.")
         }
-        VerifyError::Denied(denial) => {
-            tracing::info!(%denial, "denied");
+        VerifyError::Denied { denial, key } => {
+            let span = tracing::Span::current();
+            span.record("denied", tracing::field::display(denial));
+            key.map(|key| span.record("key", key.0));
             match denial {
                 Denial::Malformed | Denial::Unknown | Denial::Revoked | Denial::WrongSurface => {
                     Problem::unauthenticated(true)

@@ -66,7 +66,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<Vec<u8>>, Problem> {
 pub(super) type Work<'w> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Problem>> + Send + 'w>>;
 
 /// What the work is done with.
-pub(super) struct Bench<'w> {
+pub(super) struct Job<'w> {
     /// The parts of the installation.
     pub app: &'w App,
     /// Who asks.
@@ -81,20 +81,20 @@ pub(super) struct Bench<'w> {
 /// The problem of the body or of the work, or that the `Idempotency-Key` is in use.
 pub(super) async fn once<T, F>(
     app: Arc<App>,
-    caller: ProjectAdmin,
+    mut caller: ProjectAdmin,
     asked: Asked,
     checked: Result<T, Problem>,
     work: F,
 ) -> Result<Response, Problem>
 where
     T: Send + 'static,
-    F: for<'w> FnOnce(Bench<'w>, T) -> Work<'w> + Send + 'static,
+    F: for<'w> FnOnce(Job<'w>, T) -> Work<'w> + Send + 'static,
 {
     let Some(header) = &asked.idempotency_key else {
         let input = checked?;
         return to_the_end(async move {
-            let mut writing = begin(&app, &caller, Need::Ordinary).await?;
-            match work(Bench { app: &app, caller: &caller, writing: &mut writing }, input).await {
+            let mut writing = begin(&app, &mut caller, Need::Ordinary).await?;
+            match work(Job { app: &app, caller: &caller, writing: &mut writing }, input).await {
                 Ok(body) => {
                     writing.commit().await?;
                     Ok(respond(ReplyBody { status: 200, body }))
@@ -112,13 +112,13 @@ where
     let turn = Turn::wait(&app, *repeatable.lookup()).await?;
     to_the_end(async move {
         let _turn = turn;
-        let mut writing = begin(&app, &caller, Need::Ordinary).await?;
+        let mut writing = begin(&app, &mut caller, Need::Ordinary).await?;
         if let Some(reply) = replay(&mut writing, &repeatable).await? {
             writing.abandon().await;
             return reply;
         }
         let outcome = match checked {
-            Ok(input) => work(Bench { app: &app, caller: &caller, writing: &mut writing }, input).await,
+            Ok(input) => work(Job { app: &app, caller: &caller, writing: &mut writing }, input).await,
             Err(problem) => Err(problem),
         };
         let reply = match outcome {
@@ -146,9 +146,9 @@ where
 ///
 /// # Errors
 /// The problem of the store, or of a caller who was let in before and would not be now.
-pub(super) async fn begin(app: &App, caller: &ProjectAdmin, need: Need) -> Result<Writing, Problem> {
+pub(super) async fn begin(app: &App, caller: &mut ProjectAdmin, need: Need) -> Result<Writing, Problem> {
     let writing = app.store.begin(need).await?;
-    match caller.still_passes(app) {
+    match caller.verify_again(app) {
         Ok(()) => Ok(writing),
         Err(problem) => {
             writing.abandon().await;

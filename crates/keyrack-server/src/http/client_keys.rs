@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::response::Response;
-use keyrack::{Holder, ProjectRole, Scope};
+use keyrack::{Holder, KeyId, ProjectRole, Scope};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::body::{self, Object};
 use super::caller::ProjectAdmin;
-use super::changing::{self, Asked, Bench};
+use super::changing::{self, Asked, Job};
 use super::fields::Fields;
-use super::path::{KeyNumber, RawQuery};
+use super::path::KeyNumber;
 use super::problem::{Code, Problem, ProblemDocument};
 use super::query;
 use crate::app::App;
@@ -141,9 +141,9 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let asked = Asked::read(request).await?;
     let new = body::parse(&asked.body).and_then(parse_new);
-    changing::once(app, caller, asked, new, |bench: Bench<'_>, new| {
+    changing::once(app, caller, asked, new, |job: Job<'_>, new| {
         Box::pin(async move {
-            let Bench { app, caller, writing } = bench;
+            let Job { app, caller, writing } = job;
             let (key, value) = keys::issue(writing, caller.project, new, &caller.by(), app.random.as_ref()).await?;
             json(&KeyBody { value: value.expose(), ..masked(&key)? })
         })
@@ -178,29 +178,29 @@ pub(super) async fn list(
     let project = caller.project.project;
     let query = query::list(query.as_deref(), project, &app.cursors)?;
     let listing = &query.listing;
-    let (mut keys, more) = app.store.project_keys(project, listing).await?;
-    if query.limit == ALL && more {
+    let mut rows = app.store.project_keys(project, listing).await?;
+    if query.limit == ALL && rows.more {
         let message = format!("There are more than {MOST_ROWS_OF_ALL} keys. Page through them with a limit up to 100.");
         return Err(Problem::param(Code::ParameterInvalidFormat, "limit", message));
     }
-    let far = if more { keys.last().map(|key| listing.anchor_of(key)) } else { None };
+    let far = rows.farthest.filter(|_| rows.more);
     let near = match &listing.anchor {
         None => None,
         Some(anchor) => {
-            let nearest = keys.first().map_or_else(|| listing.beyond(anchor), |key| listing.anchor_of(key));
-            let (there, _) = app.store.project_keys(project, &listing.other_side(nearest.clone())).await?;
-            (!there.is_empty()).then_some(nearest)
+            let nearest = rows.nearest.unwrap_or_else(|| listing.beyond(anchor));
+            let before = app.store.project_keys(project, &listing.other_side(nearest.clone())).await?;
+            before.nearest.map(|_| nearest)
         }
     };
     let (next, prev) = match listing.page {
         Page::Next => (far, near),
         Page::Prev => {
-            keys.reverse();
+            rows.keys.reverse();
             (near, far)
         }
     };
     let cursor = |anchor: Anchor| app.cursors.write(project, listing, &anchor);
-    let results = keys.iter().map(masked).collect::<Result<_, _>>()?;
+    let results = rows.keys.iter().map(masked).collect::<Result<_, _>>()?;
     let page = KeyPage { results, next_cursor: next.map(cursor), prev_cursor: prev.map(cursor), limit: query.limit };
     Ok(ok(json(&page)?))
 }
@@ -250,9 +250,9 @@ pub(super) async fn change(
 ) -> Result<Response, Problem> {
     let asked = Asked::read(request).await?;
     let patch = body::parse(&asked.body).and_then(parse_patch);
-    changing::once(app, caller, asked, patch, move |bench: Bench<'_>, patch| {
+    changing::once(app, caller, asked, patch, move |job: Job<'_>, patch| {
         Box::pin(async move {
-            let Bench { caller, writing, .. } = bench;
+            let Job { caller, writing, .. } = job;
             let key = keys::change(writing, caller.project, id, patch, &caller.by()).await?;
             json(&masked(&key)?)
         })
@@ -274,14 +274,18 @@ pub(super) async fn change(
 )]
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,
-    caller: ProjectAdmin,
+    mut caller: ProjectAdmin,
     KeyNumber(id): KeyNumber,
 ) -> Result<Response, Problem> {
     changing::to_the_end(async move {
-        let key = match revoke_once(&app, &caller, id).await? {
-            Err(KeysError::Store(StoreError::Full)) => {
+        let key = match revoke_once(&app, &mut caller, id).await? {
+            Err(KeysError::Store(error)) if error.may_be_for_want_of_room() => {
                 app.store.give_up_ballast();
-                revoke_once(&app, &caller, id).await??
+                revoke_once(&app, &mut caller, id).await??
+            }
+            Err(KeysError::Store(error @ StoreError::Damaged { .. })) => {
+                app.store.kill_in_memory(KeyId(id));
+                return Err(error.into());
             }
             outcome => outcome?,
         };
@@ -290,8 +294,8 @@ pub(super) async fn revoke(
     .await
 }
 
-/// One attempt. The outer error is final; a full disk is an inner one, and worth another attempt.
-async fn revoke_once(app: &App, caller: &ProjectAdmin, id: i64) -> Result<Result<StoredKey, KeysError>, Problem> {
+/// One attempt. The outer error is final; one of the store is an inner one, and may be worth another attempt.
+async fn revoke_once(app: &App, caller: &mut ProjectAdmin, id: i64) -> Result<Result<StoredKey, KeysError>, Problem> {
     let mut writing = changing::begin(app, caller, Need::Revocation).await?;
     Ok(match keys::revoke(&mut writing, caller.project, id, &caller.by()).await {
         Ok(key) => writing.commit().await.map(|()| key).map_err(KeysError::from),

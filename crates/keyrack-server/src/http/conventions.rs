@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{ALLOW, CACHE_CONTROL, HeaderName};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use super::problem::{Code, Problem};
 use crate::app::App;
@@ -53,11 +54,11 @@ pub(super) async fn apply(State(app): State<Arc<App>>, mut request: Request, nex
     let id = RequestId::new(app.random.as_ref());
     request.extensions_mut().insert(id.clone());
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
-    let method = request.method().clone();
-    let span = tracing::info_span!("request", id = id.as_str(), key = tracing::field::Empty);
+    let method = known_method(request.method());
+    let span = tracing::info_span!("request", id = id.as_str(), key = Empty, denied = Empty);
 
     let answer = async {
-        if let Err(problem) = check_version(request.headers()) {
+        if let Err(problem) = check_framing(request.headers()).and_then(|()| check_version(request.headers())) {
             return problem.into_response();
         }
         let late = "The request took too long. If it asked for a change, read the key to see whether it was made.";
@@ -73,19 +74,34 @@ pub(super) async fn apply(State(app): State<Arc<App>>, mut request: Request, nex
         response = problem.render(&app.problem_types, id.as_str());
         response.headers_mut().extend(allow.map(|allow| (ALLOW, allow)));
     }
-    dress(response.headers_mut(), &id);
+    set_headers(response.headers_mut(), &id);
     let (status, took_us) = (response.status().as_u16(), started.elapsed().as_micros());
-    span.in_scope(|| tracing::info!(%method, route, status, took_us, "answered"));
+    span.in_scope(|| tracing::info!(method, route, status, took_us, "answered"));
     response
 }
 
-fn dress(headers: &mut HeaderMap, id: &RequestId) {
+fn set_headers(headers: &mut HeaderMap, id: &RequestId) {
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
         headers.insert(X_REQUEST_ID, id);
     }
     headers.insert(SPOTZEE_VERSION, HeaderValue::from_static(VERSION));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+}
+
+/// What is logged of a method: a caller may send anything, a key included.
+fn known_method(method: &Method) -> &'static str {
+    let known = ["GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"];
+    known.into_iter().find(|known| *known == method.as_str()).unwrap_or("-")
+}
+
+/// Two lengths for one body are how requests are smuggled past a proxy (RFC 9112, section 6.3).
+fn check_framing(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
+        let message = "Send `Content-Length` or `Transfer-Encoding`, not both.";
+        return Err(Problem::param(Code::ParameterInvalidFormat, "Content-Length", message));
+    }
+    Ok(())
 }
 
 fn check_version(headers: &HeaderMap) -> Result<(), Problem> {

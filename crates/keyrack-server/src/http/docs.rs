@@ -22,7 +22,7 @@ const DOCUMENTS: [(&str, &str, &str); 2] = [
 ];
 
 /// The OpenAPI document before any route is in it.
-pub(super) fn frame() -> OpenApi {
+pub(super) fn empty_document() -> OpenApi {
     let licence = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
     let info = InfoBuilder::new()
         .title("Keyrack")
@@ -227,12 +227,12 @@ fn curl(path: &str, method: &str, operation: &Value, body: Option<&Value>) -> St
         path = path.replace(&format!("{{{}}}", word(&parameter["name"])), &example);
     }
     let mut command = match method {
-        "get" => format!("curl -sS \"$KEYRACK_URL{path}\""),
-        other => format!("curl -sS -X {} \"$KEYRACK_URL{path}\"", other.to_uppercase()),
+        "get" => format!("curl -sS \"$URL{path}\""),
+        other => format!("curl -sS -X {} \"$URL{path}\"", other.to_uppercase()),
     };
     // A route without credentials says so with an empty requirement of its own.
     if operation["security"].is_null() {
-        command += " \\\n  -H \"Authorization: Bearer $KEYRACK_KEY\"";
+        command += " \\\n  -H \"Authorization: Bearer $KEY\"";
     }
     if let Some(body) = body {
         command += &format!(" \\\n  -H 'Content-Type: application/json' \\\n  -d '{}'", body["example"]);

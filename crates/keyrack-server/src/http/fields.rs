@@ -8,8 +8,7 @@ use serde_json::Value;
 use super::body::Object;
 use super::problem::{Code, Fault, Problem};
 
-/// How many faults are listed at most, and how long a field's name may be to be repeated. A key is longer.
-const MOST_FAULTS: usize = 50;
+/// How long a field's name may be to be repeated. A key is longer.
 const MOST_PARAM_CHARACTERS: usize = 30;
 
 /// The fields not taken yet, and the faults so far.
@@ -114,7 +113,6 @@ impl Fields {
             let param = if may_repeat { name.as_str() } else { "(unknown)" };
             self.fault(param, Code::ParameterUnknown, "is not a field of this call");
         }
-        self.faults.truncate(MOST_FAULTS);
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::validation(self.faults)) }
     }
 

@@ -1,7 +1,6 @@
 //! Is the process alive, and is it ready?
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -26,7 +25,7 @@ pub(super) async fn livez() -> Response {
 
 /// Can it do its work?
 ///
-/// Ready means: the index is loaded, the store answers, and nobody has asked the process to stop.
+/// Ready means: the index is loaded, and the store answers.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "readyz", tag = "Health", security(()),
     responses(
@@ -35,9 +34,6 @@ pub(super) async fn livez() -> Response {
     )
 )]
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    if app.is_stopping.load(Ordering::Relaxed) {
-        return Err(Problem::unavailable("The process is stopping."));
-    }
     if !app.verifier.index().is_loaded() {
         return Err(Problem::unavailable("The keys are still being loaded."));
     }

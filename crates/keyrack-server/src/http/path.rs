@@ -1,6 +1,5 @@
-//! Numbers in a path.
+//! What a route takes from the path.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams};
@@ -9,7 +8,8 @@ use axum::http::request::Parts;
 use super::problem::Problem;
 use crate::app::App;
 
-/// The `{keyId}` of a path. Whatever is not a plain number is no key's id, and so is missing like one.
+/// The `{keyId}` of a path. Whatever is not a plain number becomes 0, which is no key's: it goes the way of an id that
+/// does not exist, and cannot be told from one.
 pub(super) struct KeyNumber(pub(super) i64);
 
 impl FromRequestParts<Arc<App>> for KeyNumber {
@@ -17,7 +17,7 @@ impl FromRequestParts<Arc<App>> for KeyNumber {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let Last(text) = Last::from_request_parts(parts, app).await?;
-        plain_number(&text).map(Self).ok_or_else(Problem::missing)
+        Ok(Self(plain_number(&text).unwrap_or(0)))
     }
 }
 
@@ -37,17 +37,6 @@ impl FromRequestParts<Arc<App>> for Last {
 fn plain_number(text: &str) -> Option<i64> {
     let number: i64 = text.parse().ok()?;
     (number.to_string() == text && number > 0).then_some(number)
-}
-
-/// The path and query as they were sent.
-pub(super) struct RawQuery(pub Option<String>);
-
-impl FromRequestParts<Arc<App>> for RawQuery {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _app: &Arc<App>) -> Result<Self, Infallible> {
-        Ok(Self(parts.uri.query().map(str::to_owned)))
-    }
 }
 
 #[cfg(test)]

@@ -163,12 +163,15 @@ impl Problem {
         Self { param: Some(param.into()), ..Self::new(code, message) }
     }
 
-    /// A body with faults, at least one.
-    pub fn validation(errors: Vec<Fault>) -> Self {
+    /// A body with faults, at least one. So many are counted, and so many of them listed that the reply stays small.
+    pub fn validation(mut errors: Vec<Fault>) -> Self {
+        const MOST_LISTED: usize = 100;
         let message = match errors.as_slice() {
             [only] => format!("`{}`: {}", only.param, only.message),
-            several => format!("The body has {} faults; `errors` lists them.", several.len()),
+            all if all.len() <= MOST_LISTED => format!("The body has {} faults; `errors` lists them.", all.len()),
+            all => format!("The body has {} faults; `errors` lists the first {MOST_LISTED}.", all.len()),
         };
+        errors.truncate(MOST_LISTED);
         Self { errors, ..Self::new(Code::ValidationFailed, message) }
     }
 
@@ -286,14 +289,15 @@ impl From<StoreError> for Problem {
             .retry_after(30),
             StoreError::Busy => Self::unavailable("Another change is taking long; nothing was changed. Try again."),
             StoreError::OutcomeUnknown(_) => Self::unavailable(
-                "The change may or may not have been made. Try again with the same Idempotency-Key, or read the key.",
+                "The change may or may not have been made. Send it again, with the same Idempotency-Key if it had one.",
             ),
             StoreError::Unavailable(_) => {
                 Self::unavailable("The store is not available; nothing was changed. Try again.")
             }
-            StoreError::Damaged { .. } | StoreError::NewerSchema { .. } | StoreError::OlderSchema { .. } => {
-                Self::internal()
-            }
+            StoreError::Damaged { .. }
+            | StoreError::ForeignRootKey
+            | StoreError::NewerSchema { .. }
+            | StoreError::OlderSchema { .. } => Self::internal(),
         }
     }
 }

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Row as _, SqliteConnection as Connection};
 use super::StoreError;
 use crate::audit::{Actor, Entry, Event, Target};
 use crate::clock::Timestamp;
-use crate::listing::{Listing, Sort, SortValue, fold};
+use crate::listing::{Anchor, Listing, Sort, SortValue, fold};
 use crate::replies::KeptReply;
 use crate::stored_key::{HolderColumns, StoredKey};
 
@@ -137,7 +137,7 @@ pub(super) async fn project_keys(
     let (direction, beyond) = if listing.is_ascending_from_anchor() { ("ASC", ">") } else { ("DESC", "<") };
     let after = if listing.anchor.is_some() { format!("AND ({column}, id) {beyond} ($4, $5) ") } else { String::new() };
     let statement = format!(
-        "SELECT {} FROM api_keys WHERE project_id = $1 AND revoked_at IS NULL \
+        "SELECT {}, {column} AS sorted_by FROM api_keys WHERE project_id = $1 AND revoked_at IS NULL \
          AND (name_folded LIKE $2 ESCAPE '\\' OR description_folded LIKE $2 ESCAPE '\\') \
          {after}ORDER BY {column} {direction}, id {direction} LIMIT $3",
         key_columns!()
@@ -163,20 +163,16 @@ pub(super) async fn for_each_key(on: &mut Connection, mut each: impl FnMut(&Row)
     Ok(())
 }
 
-/// Every live key, and the number of the newest change they contain, both from one snapshot.
+/// Every live key.
 pub(super) async fn for_each_live_key(
     on: &mut Connection,
     mut each: impl FnMut(&Row) -> Result<(), StoreError> + Send,
-) -> Result<i64, StoreError> {
-    let mut snapshot = sqlx::Connection::begin(on).await?;
-    let seq = sqlx::query("SELECT seq FROM audit_head WHERE id = 1").fetch_optional(&mut *snapshot).await?;
-    let seq = seq.map_or(Ok(0), |row| row.try_get("seq"))?;
-    let mut rows = sqlx::query(concat!("SELECT ", key_columns!(), " FROM api_keys WHERE revoked_at IS NULL"))
-        .fetch(&mut *snapshot);
+) -> Result<(), StoreError> {
+    let mut rows = sqlx::query(concat!("SELECT ", key_columns!(), " FROM api_keys WHERE revoked_at IS NULL")).fetch(on);
     while let Some(row) = rows.try_next().await? {
         each(&row)?;
     }
-    Ok(seq)
+    Ok(())
 }
 
 /// The keys that changed after a change, as they are now, in the order of their changes.
@@ -191,35 +187,65 @@ pub(super) async fn changed_keys(on: &mut Connection, after: i64) -> Result<Vec<
     .await
 }
 
+/// The place of a row of [`project_keys`] in its list.
+pub(super) fn anchor_of(row: &Row, listing: &Listing) -> Result<Anchor, sqlx::Error> {
+    let value = match listing.sort {
+        Sort::Name => SortValue::Text(row.try_get("sorted_by")?),
+        Sort::CreatedAt | Sort::UpdatedAt | Sort::Role | Sort::Id => SortValue::Number(row.try_get("sorted_by")?),
+    };
+    Ok(Anchor { value, id: row.try_get("id")? })
+}
+
 // ---- audit and change log ------------------------------------------------------------------------------------------
 
+/// Number and hash of the newest entry, the sum of all live keys, and the MAC over the three.
 pub(super) struct Head {
     pub(super) seq: i64,
     pub(super) hash: Vec<u8>,
+    pub(super) live_sum: Vec<u8>,
     pub(super) mac: Vec<u8>,
 }
 
-pub(super) async fn audit_head(on: &mut Connection) -> Result<Head, sqlx::Error> {
-    let row = sqlx::query("SELECT seq, hash, mac FROM audit_head WHERE id = 1").fetch_one(on).await?;
-    Ok(Head { seq: row.try_get("seq")?, hash: row.try_get("hash")?, mac: row.try_get("mac")? })
+fn head_of(row: &Row) -> Result<Head, sqlx::Error> {
+    Ok(Head {
+        seq: row.try_get("seq")?,
+        hash: row.try_get("hash")?,
+        live_sum: row.try_get("live_sum")?,
+        mac: row.try_get("mac")?,
+    })
+}
+
+/// The head; `None` before the installation is set up.
+pub(super) async fn audit_head(on: &mut Connection) -> Result<Option<Head>, sqlx::Error> {
+    let row = sqlx::query("SELECT seq, hash, live_sum, mac FROM audit_head WHERE id = 1").fetch_optional(on).await?;
+    row.as_ref().map(head_of).transpose()
 }
 
 /// Takes the next number; gives the head as it was before.
 pub(super) async fn take_seq(on: &mut Connection) -> Result<Head, sqlx::Error> {
-    let row = sqlx::query("UPDATE audit_head SET seq = seq + 1 WHERE id = 1 RETURNING seq, hash, mac");
-    let row = row.fetch_one(on).await?;
-    let seq: i64 = row.try_get("seq")?;
-    Ok(Head { seq: seq - 1, hash: row.try_get("hash")?, mac: row.try_get("mac")? })
+    let row = sqlx::query("UPDATE audit_head SET seq = seq + 1 WHERE id = 1 RETURNING seq, hash, live_sum, mac");
+    let taken = head_of(&row.fetch_one(on).await?)?;
+    Ok(Head { seq: taken.seq - 1, ..taken })
 }
 
 pub(super) async fn insert_audit_head(on: &mut Connection, head: &Head) -> Result<(), sqlx::Error> {
-    let insert = sqlx::query("INSERT INTO audit_head (id, seq, hash, mac) VALUES (1, $1, $2, $3)");
-    insert.bind(head.seq).bind(&head.hash).bind(&head.mac).execute(on).await?;
+    sqlx::query("INSERT INTO audit_head (id, seq, hash, live_sum, mac) VALUES (1, $1, $2, $3, $4)")
+        .bind(head.seq)
+        .bind(&head.hash)
+        .bind(&head.live_sum)
+        .bind(&head.mac)
+        .execute(on)
+        .await?;
     Ok(())
 }
 
-pub(super) async fn set_audit_head(on: &mut Connection, hash: &[u8], mac: &[u8]) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE audit_head SET hash = $1, mac = $2 WHERE id = 1").bind(hash).bind(mac).execute(on).await?;
+pub(super) async fn set_audit_head(on: &mut Connection, head: &Head) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE audit_head SET hash = $1, live_sum = $2, mac = $3 WHERE id = 1")
+        .bind(&head.hash)
+        .bind(&head.live_sum)
+        .bind(&head.mac)
+        .execute(on)
+        .await?;
     Ok(())
 }
 
@@ -286,9 +312,15 @@ pub(super) async fn insert_change(on: &mut Connection, seq: i64, key: KeyId) -> 
 
 // ---- replies -------------------------------------------------------------------------------------------------------
 
-pub(super) async fn reply(on: &mut Connection, lookup: &[u8]) -> Result<Option<KeptReply>, sqlx::Error> {
-    let row = sqlx::query("SELECT fingerprint, salt, sealed, expires_at FROM replies WHERE lookup = $1");
-    let Some(row) = row.bind(lookup).fetch_optional(on).await? else { return Ok(None) };
+/// The reply kept under a request's name, if it is not too old.
+pub(super) async fn reply(
+    on: &mut Connection,
+    lookup: &[u8],
+    now: Timestamp,
+) -> Result<Option<KeptReply>, sqlx::Error> {
+    let row =
+        sqlx::query("SELECT fingerprint, salt, sealed, expires_at FROM replies WHERE lookup = $1 AND expires_at > $2");
+    let Some(row) = row.bind(lookup).bind(now.0).fetch_optional(on).await? else { return Ok(None) };
     Ok(Some(KeptReply {
         fingerprint: row.try_get("fingerprint")?,
         salt: row.try_get("salt")?,
@@ -315,11 +347,6 @@ pub(super) async fn delete_expired_replies(on: &mut Connection, now: Timestamp) 
 }
 
 // ---- installation --------------------------------------------------------------------------------------------------
-
-pub(super) async fn ping(on: &mut Connection) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT 1").fetch_one(on).await?;
-    Ok(())
-}
 
 pub(super) async fn root_key_check(on: &mut Connection) -> Result<Option<Vec<u8>>, sqlx::Error> {
     let row = sqlx::query("SELECT root_key_check FROM installation WHERE id = 1").fetch_optional(on).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::migrate::{Migrate as _, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
+use sqlx::{ConnectOptions as _, SqliteConnection, SqlitePool};
 
 use super::StoreError;
 
@@ -14,6 +14,7 @@ use super::StoreError;
 pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
 
 // Primary result codes of SQLite that mean something to us.
+const IO_ERROR: u32 = 10;
 pub(super) const CORRUPT: u32 = 11;
 pub(super) const FULL: u32 = 13;
 pub(super) const NOT_A_DATABASE: u32 = 26;
@@ -28,6 +29,11 @@ pub(super) fn primary_code(error: &sqlx::Error) -> Option<u32> {
     code.parse::<u32>().ok().map(|extended| extended & 0xff)
 }
 
+/// Whether room on the disk may be what was wanting: a full disk has more than one code, a quota another.
+pub(super) fn may_be_for_want_of_room(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(FULL | IO_ERROR))
+}
+
 /// Opens the one connection that writes; makes the file if it is not there.
 pub(super) async fn open_for_writing(file: &Path) -> Result<SqliteConnection, sqlx::Error> {
     options(file)
@@ -35,6 +41,8 @@ pub(super) async fn open_for_writing(file: &Path) -> Result<SqliteConnection, sq
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("secure_delete", "ON")
+        // Folded back early, so that the log stays far smaller than the ballast that makes room for it.
+        .pragma("wal_autocheckpoint", "200")
         .connect()
         .await
 }
@@ -63,8 +71,13 @@ pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), Sto
     if found > newest() {
         return Err(StoreError::NewerSchema { found, known: newest() });
     }
-    MIGRATIONS.run(&mut *connection).await.map_err(migration_error)?;
-    Ok(connection.ping().await?)
+    MIGRATIONS.run(connection).await.map_err(migration_error)
+}
+
+/// Whether anything was ever set up in the file.
+pub(super) async fn has_schema(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let found = sqlx::query("SELECT name FROM sqlite_master WHERE name = 'installation'");
+    Ok(found.fetch_optional(connection).await?.is_some())
 }
 
 /// Refuses a schema that is not the one this program knows.
@@ -109,7 +122,7 @@ mod tests {
         let mut writer = open_for_writing(&file).await.unwrap();
         migrate(&mut writer).await.unwrap();
         let mut reader = open_for_reading(&file).acquire().await.unwrap();
-        let mut ask = async |connection: &mut SqliteConnection, pragma: &'static str| -> String {
+        let ask = async |connection: &mut SqliteConnection, pragma: &'static str| -> String {
             let row = sqlx::query(pragma).fetch_one(connection).await.unwrap();
             row.try_get::<String, _>(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string())
         };
@@ -120,6 +133,7 @@ mod tests {
             ("PRAGMA foreign_keys", "1", "1"),
             ("PRAGMA trusted_schema", "0", "0"),
             ("PRAGMA query_only", "0", "1"),
+            ("PRAGMA wal_autocheckpoint", "200", "1000"),
             ("PRAGMA busy_timeout", "5000", "5000"),
         ] {
             assert_eq!(ask(&mut writer, pragma).await, written, "{pragma}");

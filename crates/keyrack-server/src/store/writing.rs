@@ -8,7 +8,8 @@ use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
 
-use super::{Store, StoreError, sql, sqlite};
+use super::live_sum::LiveSum;
+use super::{Store, StoreError, sql, sqlite, with_version};
 use crate::audit::{self, Actor, Entry, Event, NO_HASH, Target, tenant_of};
 use crate::clock::Timestamp;
 use crate::crash::crash_point;
@@ -16,20 +17,26 @@ use crate::replies::KeptReply;
 use crate::stored_key::StoredKey;
 
 /// How long a change waits for the ones before it.
-const TURN_WAIT: Duration = Duration::from_secs(5);
+const ORDINARY_WAIT: Duration = Duration::from_secs(5);
+/// How long a revocation does: nearly as long as a request may take.
+const REVOCATION_WAIT: Duration = Duration::from_secs(25);
 
-/// Whether a change may use the last of the disk.
+/// How long is waited before an open outcome is settled again.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Whether a change may go ahead of others and use the last of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// It leaves the ballast in place, so that keys can still be revoked afterwards.
+    /// It takes its turn, and leaves the ballast in place, so that keys can still be revoked afterwards.
     Ordinary,
-    /// It revokes: the ballast is given up for it if there is no other room.
+    /// It revokes: it waits for one ordinary change at most, and the ballast may be given up for it.
     Revocation,
 }
 
 /// The connection that writes, and how far the index has come.
+#[derive(Default)]
 pub(super) struct WriterState {
-    /// `None` after a failure: the next change opens it anew and finds out what was committed.
+    /// `None` before the first change and after a failure: the next one opens it anew and finds out what was committed.
     connection: Option<SqliteConnection>,
     in_transaction: bool,
     /// Number of the newest change that the index holds.
@@ -37,8 +44,8 @@ pub(super) struct WriterState {
 }
 
 impl WriterState {
-    pub(super) const fn new(connection: Option<SqliteConnection>) -> Self {
-        Self { connection, in_transaction: false, applied: 0 }
+    pub(super) fn put(&mut self, connection: SqliteConnection) {
+        self.connection = Some(connection);
     }
 
     pub(super) async fn close(&mut self) {
@@ -63,8 +70,10 @@ pub struct By {
 pub struct Writing {
     store: Arc<Store>,
     state: OwnedMutexGuard<WriterState>,
+    /// The turn among ordinary changes.
+    _turn: Option<OwnedMutexGuard<()>>,
     effects: Vec<(KeyDigest, KeyChange)>,
-    seq: i64,
+    newest: Option<(i64, Vec<u8>)>,
     now: Timestamp,
 }
 
@@ -74,37 +83,80 @@ impl Store {
     /// # Errors
     /// [`StoreError::Busy`] if the turn does not come, [`StoreError::Full`] if only revocations have room left.
     pub async fn begin(self: &Arc<Self>, need: Need) -> Result<Writing, StoreError> {
-        let turn = timeout(TURN_WAIT, Arc::clone(&self.writer).lock_owned()).await;
-        let mut state = turn.map_err(|_elapsed| StoreError::Busy)?;
-        if need == Need::Ordinary && !self.ballast.is_in_place() {
-            return Err(StoreError::Full);
+        let (turn, state) = self.turn(need).await.ok_or(StoreError::Busy)?;
+        if need == Need::Ordinary && !self.ballast.is_whole() {
+            let ballast = Arc::clone(&self.ballast);
+            if !tokio::task::spawn_blocking(move || ballast.fill()).await.unwrap_or(false) {
+                return Err(StoreError::Full);
+            }
         }
-        let mut connection = match state.connection.take() {
-            Some(connection) => connection,
-            None => self.reopen(&mut state).await?,
-        };
-        sqlx::query(sqlite::BEGIN_WRITE).execute(&mut connection).await?;
-        state.connection = Some(connection);
-        state.in_transaction = true;
-        let seq = state.applied;
-        Ok(Writing { store: Arc::clone(self), state, effects: Vec::new(), seq, now: self.now() })
+        let now = self.clock.now();
+        let (store, effects) = (Arc::clone(self), Vec::new());
+        let mut writing = Writing { store, state, _turn: turn, effects, newest: None, now };
+        match writing.open().await {
+            Err(error) if need == Need::Revocation && error.may_be_for_want_of_room() => {
+                self.ballast.give_up();
+                writing.state.connection = None;
+                writing.open().await?;
+            }
+            outcome => outcome?,
+        }
+        Ok(writing)
+    }
+
+    async fn turn(&self, need: Need) -> Option<(Option<OwnedMutexGuard<()>>, OwnedMutexGuard<WriterState>)> {
+        let (ordinary, writer) = (Arc::clone(&self.ordinary_turn), Arc::clone(&self.writer));
+        match need {
+            Need::Ordinary => {
+                let both = async { (Some(ordinary.lock_owned().await), writer.lock_owned().await) };
+                timeout(ORDINARY_WAIT, both).await.ok()
+            }
+            Need::Revocation => Some((None, timeout(REVOCATION_WAIT, writer.lock_owned()).await.ok()?)),
+        }
+    }
+
+    /// A commit whose sync failed is not seen by any reader, yet lies in the log and would come to life after a crash.
+    /// The next commit overwrites it, so one is made as soon as the disk allows.
+    async fn settle(self: Arc<Self>) {
+        while let Err(error) = self.settle_once().await {
+            tracing::warn!(%error, "the outcome of a change is still open; trying again");
+            tokio::time::sleep(SETTLE_INTERVAL).await;
+        }
+        tracing::info!("the outcome of the last change is settled");
+    }
+
+    async fn settle_once(self: &Arc<Self>) -> Result<(), StoreError> {
+        let mut writing = self.begin(Need::Ordinary).await?;
+        // A change that is one: SQLite does not write what stays the same.
+        sql::next_id(writing.connection()?, "settlement").await?;
+        writing.commit_or_fail().await
     }
 
     /// Makes room for a revocation on a full disk.
     pub fn give_up_ballast(&self) {
         self.ballast.give_up();
     }
+}
 
-    /// After a failure nobody knows whether the last change was committed: the change log does.
-    async fn reopen(&self, state: &mut WriterState) -> Result<SqliteConnection, StoreError> {
-        let mut connection = sqlite::open_for_writing(&self.file).await?;
-        state.in_transaction = false;
-        for row in sql::changed_keys(&mut connection, state.applied).await? {
-            let key = self.authentic(&row)?;
-            self.apply(&key.digest, &change_of(&key))?;
-            state.applied = sqlx::Row::try_get(&row, "seq")?;
+impl Writing {
+    /// Begins the transaction, on a new connection if there is none. After a failure nobody knows whether the last
+    /// change was committed: the change log does, read under the write lock.
+    async fn open(&mut self) -> Result<(), StoreError> {
+        let is_new = self.state.connection.is_none();
+        if is_new {
+            self.state.connection = Some(sqlite::open_for_writing(&self.store.file).await?);
         }
-        Ok(connection)
+        self.state.in_transaction = true;
+        sqlx::query(sqlite::BEGIN_WRITE).execute(self.connection()?).await?;
+        if is_new {
+            let applied = self.state.applied;
+            for row in sql::changed_keys(self.connection()?, applied).await? {
+                let key = self.store.authentic(&row)?;
+                self.store.apply(&key.digest, &change_of(&key))?;
+                self.state.applied = sqlx::Row::try_get(&row, "seq")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -126,7 +178,7 @@ impl Writing {
     /// # Errors
     /// [`StoreError`].
     pub async fn next_key_id(&mut self) -> Result<i64, StoreError> {
-        Ok(sql::next_id(self.on()?, "api_key").await?)
+        Ok(sql::next_id(self.connection()?, "api_key").await?)
     }
 
     /// A live key of a project.
@@ -134,7 +186,7 @@ impl Writing {
     /// # Errors
     /// [`StoreError`] if it cannot be read or is damaged: a damaged row is never authenticated anew.
     pub async fn project_key(&mut self, project: ProjectId, id: i64) -> Result<Option<StoredKey>, StoreError> {
-        let row = sql::project_key(self.on()?, project, id).await?;
+        let row = sql::project_key(self.connection()?, project, id).await?;
         row.map(|row| self.store.authentic(&row)).transpose()
     }
 
@@ -143,10 +195,10 @@ impl Writing {
     /// # Errors
     /// [`StoreError`]; then nothing of this transaction will be committed.
     pub async fn insert_key(&mut self, key: &StoredKey, action: &str, by: &By) -> Result<(), StoreError> {
-        let mac = self.store.row_mac(key);
-        sql::insert_key(self.on()?, key, &mac).await?;
+        let tag = self.store.row_tag(key);
+        sql::insert_key(self.connection()?, key, &with_version(tag)).await?;
         crash_point("after-key-row");
-        self.record_key(None, key, action, by).await
+        self.record_key(None, (key, tag), action, by).await
     }
 
     /// Writes a key that was changed, with its audit and change-log entries. `after` is one version on.
@@ -160,18 +212,18 @@ impl Writing {
         action: &str,
         by: &By,
     ) -> Result<(), StoreError> {
-        let mac = self.store.row_mac(after);
-        if !sql::update_key(self.on()?, after, &mac).await? {
+        let tag = self.store.row_tag(after);
+        if !sql::update_key(self.connection()?, after, &with_version(tag)).await? {
             return Err(StoreError::Damaged { what: format!("key {} changed while it was locked", after.id) });
         }
         crash_point("after-key-row");
-        self.record_key(Some(before), after, action, by).await
+        self.record_key(Some(before), (after, tag), action, by).await
     }
 
     async fn record_key(
         &mut self,
         before: Option<&StoredKey>,
-        after: &StoredKey,
+        (after, tag): (&StoredKey, [u8; 32]),
         action: &str,
         by: &By,
     ) -> Result<(), StoreError> {
@@ -186,25 +238,36 @@ impl Writing {
             after: Some(audit::describe(after)),
             request_id: by.request_id.clone(),
         };
-        let seq = self.record(event).await?;
-        sql::insert_change(self.on()?, seq, after.id).await?;
+        let gone = before.map(|before| self.store.row_tag(before));
+        let come = after.revoked_at.is_none().then_some(tag);
+        let seq = self.record(event, gone, come).await?;
+        sql::insert_change(self.connection()?, seq, after.id).await?;
         self.effects.push((after.digest, change_of(after)));
         Ok(())
     }
 
-    /// Adds an entry to the audit chain.
-    async fn record(&mut self, event: Event) -> Result<i64, StoreError> {
-        let previous = sql::take_seq(self.on()?).await?;
-        if !self.store.head_key.fits(&audit::head(previous.seq, &previous.hash), &previous.mac) {
-            return Err(StoreError::Damaged { what: "the audit chain's newest hash does not authenticate".to_owned() });
-        }
-        let entry = Entry::chained(previous.seq + 1, self.now, event, &previous.hash);
-        let mac = self.store.head_key.tag(&audit::head(entry.seq, &entry.hash));
-        sql::insert_audit_entry(self.on()?, &entry).await?;
-        sql::set_audit_head(self.on()?, &entry.hash, &mac).await?;
+    /// Adds an entry to the audit chain, and takes the MACs of rows that are no longer live, or newly so, into account.
+    async fn record(
+        &mut self,
+        event: Event,
+        gone: Option<[u8; 32]>,
+        come: Option<[u8; 32]>,
+    ) -> Result<i64, StoreError> {
+        let known = sql::take_seq(self.connection()?).await?;
+        let sum = LiveSum::from_bytes(&known.live_sum).filter(|_| self.store.is_authentic(&known));
+        let damaged = || StoreError::Damaged { what: "the newest audit hash does not authenticate".to_owned() };
+        let sum = sum.ok_or_else(damaged)?;
+        let sum = gone.map_or(sum, |tag| sum.without(&tag));
+        let sum = come.map_or(sum, |tag| sum.with(&tag)).to_bytes();
+
+        let entry = Entry::chained(known.seq + 1, self.now, event, &known.hash);
+        sql::insert_audit_entry(self.connection()?, &entry).await?;
+        let mac = self.store.head_mac(entry.seq, &entry.hash, &sum);
+        let head = sql::Head { seq: entry.seq, hash: entry.hash, live_sum: sum, mac };
+        sql::set_audit_head(self.connection()?, &head).await?;
         crash_point("after-audit-entry");
-        self.seq = entry.seq;
-        Ok(entry.seq)
+        self.newest = Some((head.seq, head.hash));
+        Ok(head.seq)
     }
 
     /// The kept reply to a request, if it is not too old.
@@ -213,16 +276,16 @@ impl Writing {
     /// [`StoreError`].
     pub async fn reply(&mut self, lookup: &[u8; 32]) -> Result<Option<KeptReply>, StoreError> {
         let now = self.now;
-        sql::delete_expired_replies(self.on()?, now).await?;
-        Ok(sql::reply(self.on()?, lookup).await?)
+        Ok(sql::reply(self.connection()?, lookup, now).await?)
     }
 
-    /// Keeps the reply to a request.
+    /// Keeps the reply to a request, and forgets those that are too old, one under the same name included.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn keep_reply(&mut self, lookup: &[u8; 32], reply: &KeptReply) -> Result<(), StoreError> {
-        Ok(sql::insert_reply(self.on()?, lookup, reply).await?)
+        self.forget_old_replies().await?;
+        Ok(sql::insert_reply(self.connection()?, lookup, reply).await?)
     }
 
     /// Forgets replies that are too old; says how many.
@@ -231,17 +294,26 @@ impl Writing {
     /// [`StoreError`].
     pub async fn forget_old_replies(&mut self) -> Result<u64, StoreError> {
         let now = self.now;
-        Ok(sql::delete_expired_replies(self.on()?, now).await?)
+        Ok(sql::delete_expired_replies(self.connection()?, now).await?)
     }
 
     /// Commits, and brings the index up to date. When this returns `Ok`, the change is on disk and in force.
     ///
     /// # Errors
     /// [`StoreError::Full`] if nothing was committed for want of room; [`StoreError::OutcomeUnknown`] if the database
-    /// failed in the middle. The next change finds out what became of it.
-    pub async fn commit(mut self) -> Result<(), StoreError> {
+    /// failed in the middle. That is settled in the background, before any other change.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        let store = Arc::clone(&self.store);
+        let outcome = self.commit_or_fail().await;
+        if let Err(StoreError::OutcomeUnknown(_)) = outcome {
+            tokio::spawn(store.settle());
+        }
+        outcome
+    }
+
+    async fn commit_or_fail(mut self) -> Result<(), StoreError> {
         crash_point("before-commit");
-        let committed = sqlx::query("COMMIT").execute(self.on()?).await;
+        let committed = sqlx::query("COMMIT").execute(self.connection()?).await;
         if let Err(error) = committed {
             return match error.into() {
                 StoreError::Unavailable(error) => Err(StoreError::OutcomeUnknown(error)),
@@ -249,22 +321,28 @@ impl Writing {
                 | StoreError::Busy
                 | StoreError::OutcomeUnknown(_)
                 | StoreError::Damaged { .. }
+                | StoreError::ForeignRootKey
                 | StoreError::NewerSchema { .. }
                 | StoreError::OlderSchema { .. }) => Err(certain),
             };
         }
         crash_point("after-commit");
-        self.state.in_transaction = false;
         for (digest, change) in &self.effects {
+            // Should this fail, `in_transaction` is still set: the next change reads the change log.
             self.store.apply(digest, change)?;
         }
-        self.state.applied = self.seq;
+        self.state.in_transaction = false;
+        if let Some((seq, hash)) = self.newest.take() {
+            // The newest hash in a place of its own: a log that was cut short shows against it.
+            tracing::info!(seq, hash = data_encoding::HEXLOWER.encode(&hash), "committed");
+            self.state.applied = seq;
+        }
         Ok(())
     }
 
     /// Ends the transaction without a trace.
     pub async fn abandon(mut self) {
-        let Ok(connection) = self.on() else { return };
+        let Ok(connection) = self.connection() else { return };
         if sqlx::query("ROLLBACK").execute(connection).await.is_ok() {
             self.state.in_transaction = false;
         }
@@ -275,15 +353,15 @@ impl Writing {
     /// # Errors
     /// [`StoreError`].
     pub async fn start_over(&mut self) -> Result<(), StoreError> {
-        sqlx::query("ROLLBACK").execute(self.on()?).await?;
+        sqlx::query("ROLLBACK").execute(self.connection()?).await?;
         self.effects.clear();
-        self.seq = self.state.applied;
-        sqlx::query(sqlite::BEGIN_WRITE).execute(self.on()?).await?;
+        self.newest = None;
+        sqlx::query(sqlite::BEGIN_WRITE).execute(self.connection()?).await?;
         Ok(())
     }
 
     /// The connection of this transaction.
-    fn on(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+    fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
         self.state.connection.as_mut().ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))
     }
 }
@@ -306,9 +384,11 @@ impl Writing {
     /// [`StoreError`].
     pub async fn set_up(&mut self) -> Result<(), StoreError> {
         let (now, check) = (self.now, self.store.root_key_check());
-        sql::insert_installation(self.on()?, now, &check).await?;
-        let mac = self.store.head_key.tag(&audit::head(0, &NO_HASH)).to_vec();
-        sql::insert_audit_head(self.on()?, &sql::Head { seq: 0, hash: NO_HASH.to_vec(), mac }).await?;
+        sql::insert_installation(self.connection()?, now, &check).await?;
+        let live_sum = LiveSum::default().to_bytes();
+        let mac = self.store.head_mac(0, &NO_HASH, &live_sum);
+        let head = sql::Head { seq: 0, hash: NO_HASH.to_vec(), live_sum, mac };
+        sql::insert_audit_head(self.connection()?, &head).await?;
         Ok(())
     }
 
@@ -318,8 +398,8 @@ impl Writing {
     /// [`StoreError`].
     pub async fn insert_organization(&mut self, username: &str, by: &By) -> Result<i64, StoreError> {
         let now = self.now;
-        let id = sql::next_id(self.on()?, "organization").await?;
-        sql::insert_organization(self.on()?, id, username, now).await?;
+        let id = sql::next_id(self.connection()?, "organization").await?;
+        sql::insert_organization(self.connection()?, id, username, now).await?;
         let after = serde_json::json!({"username": username});
         self.record_made("organization", id, (Some(id), None), &after, by).await?;
         Ok(id)
@@ -331,8 +411,8 @@ impl Writing {
     /// [`StoreError`].
     pub async fn insert_project(&mut self, organization: i64, name: &str, by: &By) -> Result<i64, StoreError> {
         let now = self.now;
-        let id = sql::next_id(self.on()?, "project").await?;
-        sql::insert_project(self.on()?, id, organization, name, now).await?;
+        let id = sql::next_id(self.connection()?, "project").await?;
+        sql::insert_project(self.connection()?, id, organization, name, now).await?;
         let after = serde_json::json!({"name": name});
         self.record_made("project", id, (Some(organization), Some(id)), &after, by).await?;
         Ok(id)
@@ -356,7 +436,7 @@ impl Writing {
             after: Some(after.to_string()),
             request_id: by.request_id.clone(),
         };
-        self.record(event).await?;
+        self.record(event, None, None).await?;
         Ok(())
     }
 
@@ -365,7 +445,7 @@ impl Writing {
     /// # Errors
     /// [`StoreError`].
     pub async fn organization_of(&mut self, project: i64) -> Result<Option<i64>, StoreError> {
-        Ok(sql::organization_of(self.on()?, project).await?)
+        Ok(sql::organization_of(self.connection()?, project).await?)
     }
 
     /// Whether there is such an organization.
@@ -373,6 +453,6 @@ impl Writing {
     /// # Errors
     /// [`StoreError`].
     pub async fn organization_exists(&mut self, id: i64) -> Result<bool, StoreError> {
-        Ok(sql::organization_exists(self.on()?, id).await?)
+        Ok(sql::organization_exists(self.connection()?, id).await?)
     }
 }

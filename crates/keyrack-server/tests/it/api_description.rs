@@ -44,11 +44,11 @@ async fn the_reference_shows_every_call_with_curl_and_loads_nothing() {
         let section = page.split(&format!("<section id=\"{id}\">")).nth(1).unwrap_or_else(|| panic!("{id}"));
         let section = section.split("</section>").next().unwrap();
         assert!(section.contains("curl -sS"), "{id}");
-        assert_eq!(section.contains("KEYRACK_KEY"), path.starts_with("/api/client"), "{id}");
+        assert_eq!(section.contains("$KEY"), path.starts_with("/api/client"), "{id}");
         assert!(markdown.contains(&format!("`{method} {path}`")) && index.contains(&format!("`{method} {path}`")));
     }
     for outside in ["http://", "https://", "src=", "<script", "<link", "@import", "url("] {
-        let inside = page.replace("export KEYRACK_URL=http://127.0.0.1:8080", "");
+        let inside = page.replace("export URL=http://127.0.0.1:8080", "");
         assert!(!inside.contains(outside), "{outside}");
     }
 }

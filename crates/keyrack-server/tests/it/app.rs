@@ -128,8 +128,7 @@ impl TestApp {
         let clock = Arc::new(FrozenClock(AtomicI64::new(START)));
         let root_key = RootKey::create(&dir.path().join("root.key"), random.as_ref()).unwrap();
         let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
-        let store =
-            Store::open(dir.path().into(), &root_key, Arc::clone(&verifier), clock.clone(), random.as_ref()).await;
+        let store = Store::open(dir.path(), &root_key, Arc::clone(&verifier), clock.clone()).await;
         let store = store.unwrap();
         let first_keys = installation::set_up(&store, random.as_ref()).await.unwrap();
         store.load().await.unwrap();

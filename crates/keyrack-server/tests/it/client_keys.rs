@@ -18,7 +18,7 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
     expect![[r#"
         200
         content-type: application/json
-        x-request-id: req_38H5RVC2EK9ZMJJ46PTVPQWVFK
+        x-request-id: req_05GD3T67GRZPCPXQ3RJTMW5VDT
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
@@ -30,7 +30,7 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
           "name": "CI bot",
           "scope": "secret",
           "role": "support",
-          "value": "sk_BX21M4G5N9EFNNKR8D8APPRMNT9WBQVF",
+          "value": "sk_XEDPFRGTS0YH9EDF5GQD24HQ7GJ7QNMB",
           "created_at": "2026-04-28T09:30:00.123Z",
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
@@ -44,7 +44,7 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
     expect![[r#"
         200
         content-type: application/json
-        x-request-id: req_5A66GC2W1KVQV8PGP294ZVHS0Y
+        x-request-id: req_MCQWVEPS67B0MCRK91APVGRKV9
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
@@ -56,7 +56,7 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
           "name": "CI bot",
           "scope": "secret",
           "role": "support",
-          "value": "sk_****BQVF",
+          "value": "sk_****QNMB",
           "created_at": "2026-04-28T09:30:00.123Z",
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
@@ -76,7 +76,7 @@ async fn create_takes_every_field_and_a_public_scope_makes_a_publishable_key() {
     expect![[r#"
         200
         content-type: application/json
-        x-request-id: req_38H5RVC2EK9ZMJJ46PTVPQWVFK
+        x-request-id: req_05GD3T67GRZPCPXQ3RJTMW5VDT
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
@@ -88,7 +88,7 @@ async fn create_takes_every_field_and_a_public_scope_makes_a_publishable_key() {
           "name": "Widüget 🔑",
           "scope": "public",
           "role": "publisher",
-          "value": "pk_BX21M4G5N9EFNNKR8D8APPRMNTX8FHDM",
+          "value": "pk_XEDPFRGTS0YH9EDF5GQD24HQ7G6KKK2G",
           "created_at": "2026-04-28T09:30:00.123Z",
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": "for\nthe shop",
@@ -108,7 +108,7 @@ async fn list_shows_keys_masked_newest_first() {
     expect![[r#"
         200
         content-type: application/json
-        x-request-id: req_8YZSZ3SW30G42VNEKEQ5R42Z37
+        x-request-id: req_CE7RJN79AY5VGXV1424W2MDF6T
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
@@ -122,7 +122,7 @@ async fn list_shows_keys_masked_newest_first() {
               "name": "second",
               "scope": "public",
               "role": "support",
-              "value": "pk_****EV5W",
+              "value": "pk_****8T3Y",
               "created_at": "2026-04-28T09:30:01.123Z",
               "updated_at": "2026-04-28T09:30:01.123Z",
               "description": null,
@@ -134,7 +134,7 @@ async fn list_shows_keys_masked_newest_first() {
               "name": "first",
               "scope": "secret",
               "role": "support",
-              "value": "sk_****BQVF",
+              "value": "sk_****QNMB",
               "created_at": "2026-04-28T09:30:00.123Z",
               "updated_at": "2026-04-28T09:30:00.123Z",
               "description": null,
@@ -159,7 +159,7 @@ async fn patch_changes_what_it_names_and_nothing_else() {
     expect![[r#"
         200
         content-type: application/json
-        x-request-id: req_5A66GC2W1KVQV8PGP294ZVHS0Y
+        x-request-id: req_MCQWVEPS67B0MCRK91APVGRKV9
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
@@ -171,7 +171,7 @@ async fn patch_changes_what_it_names_and_nothing_else() {
           "name": "robot",
           "scope": "public",
           "role": "editor",
-          "value": "sk_****BQVF",
+          "value": "sk_****QNMB",
           "created_at": "2026-04-28T09:30:00.123Z",
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": null,
@@ -227,7 +227,7 @@ async fn delete_kills_at_once_and_for_ever() {
     expect![[r#"
         200
         content-type: application/json
-        x-request-id: req_5A66GC2W1KVQV8PGP294ZVHS0Y
+        x-request-id: req_MCQWVEPS67B0MCRK91APVGRKV9
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
@@ -239,7 +239,7 @@ async fn delete_kills_at_once_and_for_ever() {
           "name": "leaked",
           "scope": "secret",
           "role": "admin",
-          "value": "sk_****BQVF",
+          "value": "sk_****QNMB",
           "created_at": "2026-04-28T09:30:00.123Z",
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": null,
@@ -295,14 +295,14 @@ async fn every_change_is_in_the_audit_log() {
     let mut lines = Vec::new();
     app.app.store.for_each_audit_entry(|entry| lines.push(entry.to_json())).await.unwrap();
     expect![[r#"
-        {"id":1,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":1},"before":null,"after":{"name":"First operator key","value":"op_****D7P0","description":null,"is_system_key":false},"request_id":"host:init","hash":"4b48c6d28de9f2cb7320645efec31db70d80b0ee786b004f10459d0ca7027b9d"}
-        {"id":2,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"organization.create","target":{"kind":"organization","id":1},"before":null,"after":{"username":"default"},"request_id":"host:init","hash":"dd6d2c2440ecbcef075cee1ffc3cc6c85454ca9675ebd40e93f8e0987fc635d0"}
-        {"id":3,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":2},"before":null,"after":{"name":"First owner key","role":"owner","value":"ok_****KJF5","description":null,"is_system_key":false},"request_id":"host:init","hash":"26d8b221a87202df1f6df82757c5b1868f1f47aedc9e7c569f3490c5b0477b64"}
-        {"id":4,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"project.create","target":{"kind":"project","id":1},"before":null,"after":{"name":"Default"},"request_id":"host:init","hash":"268d6537ceb55f321434d6c60f2ced1275cb00142777e3ae843c5e5a62c9ad33"}
-        {"id":5,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":3},"before":null,"after":{"name":"First admin key","scope":"secret","role":"admin","value":"sk_****6H87","description":null,"is_system_key":false},"request_id":"host:init","hash":"009be630d469d95672c2f90debf250701c287460a03fea2eeda71d1f0a4e7985"}
-        {"id":6,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.create","target":{"kind":"key","id":4},"before":null,"after":{"name":"bot","scope":"secret","role":"support","value":"sk_****BQVF","description":null,"is_system_key":false},"request_id":"req_38H5RVC2EK9ZMJJ46PTVPQWVFK","hash":"0c31737d30cc5fb8c4eb74d34c588c9be6a65418d99bc8dc03a70a80fa632379"}
-        {"id":7,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.update","target":{"kind":"key","id":4},"before":{"name":"bot","scope":"secret","role":"support","value":"sk_****BQVF","description":null,"is_system_key":false},"after":{"name":"bot","scope":"secret","role":"editor","value":"sk_****BQVF","description":null,"is_system_key":false},"request_id":"req_5A66GC2W1KVQV8PGP294ZVHS0Y","hash":"5822e8441ff7295b90b3ad642cad3c624bfa2018c883735c98f0a35c7949d257"}
-        {"id":8,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.revoke","target":{"kind":"key","id":4},"before":{"name":"bot","scope":"secret","role":"editor","value":"sk_****BQVF","description":null,"is_system_key":false},"after":{"name":"bot","scope":"secret","role":"editor","value":"sk_****BQVF","description":null,"is_system_key":false,"revoked_at":"2026-04-28T09:30:00.123Z"},"request_id":"req_DPGD167JVNZ19ABENM7Z578X0Q","hash":"d704bdb3771311f3db5acf40cf7a238fca1c364dfc3ad2288b014a7628175ff1"}"#]].assert_eq(&lines.join("\n"));
+        {"id":1,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":1},"before":null,"after":{"name":"First operator key","value":"op_****5KY1","description":null,"is_system_key":false},"request_id":"host:init","hash":"4d620a4b8711a1127578302ec1d90609b86000792766ad2c8980826729c08c5a"}
+        {"id":2,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"organization.create","target":{"kind":"organization","id":1},"before":null,"after":{"username":"default"},"request_id":"host:init","hash":"adc59696e59baf59a4f07290c799c3660ee30bc93fcedcd22b38d7444743bd0a"}
+        {"id":3,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":2},"before":null,"after":{"name":"First owner key","role":"owner","value":"ok_****NVN9","description":null,"is_system_key":false},"request_id":"host:init","hash":"dd631c45b483aa369acd7c76d91d5109bd0dd10912805fff07189ac23628bf22"}
+        {"id":4,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"project.create","target":{"kind":"project","id":1},"before":null,"after":{"name":"Default"},"request_id":"host:init","hash":"1e71bd1a280c77c44c70614473d488a22d5b2be388d7067adf7d43ed0ec689ed"}
+        {"id":5,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":3},"before":null,"after":{"name":"First admin key","scope":"secret","role":"admin","value":"sk_****VEYF","description":null,"is_system_key":false},"request_id":"host:init","hash":"f3b6f4c7157ea2c21ae4d1f2901544af479f115660faceae5abea5afa23b20ee"}
+        {"id":6,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.create","target":{"kind":"key","id":4},"before":null,"after":{"name":"bot","scope":"secret","role":"support","value":"sk_****QNMB","description":null,"is_system_key":false},"request_id":"req_05GD3T67GRZPCPXQ3RJTMW5VDT","hash":"25b794382b71d072703d6ee768fcb3f55b462d6f667852c8491a8d87554db243"}
+        {"id":7,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.update","target":{"kind":"key","id":4},"before":{"name":"bot","scope":"secret","role":"support","value":"sk_****QNMB","description":null,"is_system_key":false},"after":{"name":"bot","scope":"secret","role":"editor","value":"sk_****QNMB","description":null,"is_system_key":false},"request_id":"req_MCQWVEPS67B0MCRK91APVGRKV9","hash":"8b6e9692f1d99f0ef45faa4be4b831356bf7392eb3d604ffb5c5f3f62f3e854c"}
+        {"id":8,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.revoke","target":{"kind":"key","id":4},"before":{"name":"bot","scope":"secret","role":"editor","value":"sk_****QNMB","description":null,"is_system_key":false},"after":{"name":"bot","scope":"secret","role":"editor","value":"sk_****QNMB","description":null,"is_system_key":false,"revoked_at":"2026-04-28T09:30:00.123Z"},"request_id":"req_3BDRZ5JWFMN55Z9B4AWDNB6F4R","hash":"c5540e84c23922888e256bcab755d971f30c9d5b137c5dcc376446da6efc24db"}"#]].assert_eq(&lines.join("\n"));
     let report = app.app.store.verify_audit().await.unwrap();
     assert_eq!((report.entries, report.keys, report.faults), (8, 4, vec![]));
 }

@@ -38,7 +38,7 @@ async fn all_faults_of_a_body_come_at_once() {
     expect![[r#"
         422
         content-type: application/problem+json
-        x-request-id: req_38H5RVC2EK9ZMJJ46PTVPQWVFK
+        x-request-id: req_05GD3T67GRZPCPXQ3RJTMW5VDT
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
@@ -51,7 +51,7 @@ async fn all_faults_of_a_body_come_at_once() {
           "message": "The body has 6 faults; `errors` lists them.",
           "error": "The body has 6 faults; `errors` lists them.",
           "type": "/docs/errors#validation_failed",
-          "request_id": "req_38H5RVC2EK9ZMJJ46PTVPQWVFK",
+          "request_id": "req_05GD3T67GRZPCPXQ3RJTMW5VDT",
           "errors": [
             {
               "param": "name",
@@ -97,7 +97,7 @@ async fn no_key_and_a_bad_key_get_the_same_body_and_their_challenge() {
         401
         content-type: application/problem+json
         www-authenticate: Bearer realm="keyrack"
-        x-request-id: req_38H5RVC2EK9ZMJJ46PTVPQWVFK
+        x-request-id: req_05GD3T67GRZPCPXQ3RJTMW5VDT
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
@@ -110,7 +110,7 @@ async fn no_key_and_a_bad_key_get_the_same_body_and_their_challenge() {
           "message": "Send a valid key for this surface as `Authorization: Bearer <key>`.",
           "error": "Send a valid key for this surface as `Authorization: Bearer <key>`.",
           "type": "/docs/errors#authentication_required",
-          "request_id": "req_38H5RVC2EK9ZMJJ46PTVPQWVFK"
+          "request_id": "req_05GD3T67GRZPCPXQ3RJTMW5VDT"
         }
     "#]]
     .assert_eq(&nobody.snapshot());
@@ -119,7 +119,7 @@ async fn no_key_and_a_bad_key_get_the_same_body_and_their_challenge() {
         401
         content-type: application/problem+json
         www-authenticate: Bearer realm="keyrack", error="invalid_token"
-        x-request-id: req_BX21M4G5N9EFNNKR8D8APPRMNT
+        x-request-id: req_XEDPFRGTS0YH9EDF5GQD24HQ7G
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
@@ -132,7 +132,7 @@ async fn no_key_and_a_bad_key_get_the_same_body_and_their_challenge() {
           "message": "Send a valid key for this surface as `Authorization: Bearer <key>`.",
           "error": "Send a valid key for this surface as `Authorization: Bearer <key>`.",
           "type": "/docs/errors#authentication_required",
-          "request_id": "req_BX21M4G5N9EFNNKR8D8APPRMNT"
+          "request_id": "req_XEDPFRGTS0YH9EDF5GQD24HQ7G"
         }
     "#]]
     .assert_eq(&stranger.snapshot());
@@ -146,7 +146,7 @@ async fn too_low_a_role_is_told_which_it_takes() {
     expect![[r#"
         403
         content-type: application/problem+json
-        x-request-id: req_5A66GC2W1KVQV8PGP294ZVHS0Y
+        x-request-id: req_MCQWVEPS67B0MCRK91APVGRKV9
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
@@ -159,7 +159,7 @@ async fn too_low_a_role_is_told_which_it_takes() {
           "message": "This takes a key of role `admin`.",
           "error": "This takes a key of role `admin`.",
           "type": "/docs/errors#permission_denied",
-          "request_id": "req_5A66GC2W1KVQV8PGP294ZVHS0Y"
+          "request_id": "req_MCQWVEPS67B0MCRK91APVGRKV9"
         }
     "#]]
     .assert_eq(&reply.snapshot());
@@ -172,7 +172,7 @@ async fn what_is_not_there_or_not_allowed_there() {
     expect![[r#"
         404
         content-type: application/problem+json
-        x-request-id: req_38H5RVC2EK9ZMJJ46PTVPQWVFK
+        x-request-id: req_05GD3T67GRZPCPXQ3RJTMW5VDT
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
@@ -185,7 +185,7 @@ async fn what_is_not_there_or_not_allowed_there() {
           "message": "Nothing is there. Check the path and the id.",
           "error": "Nothing is there. Check the path and the id.",
           "type": "/docs/errors#resource_missing",
-          "request_id": "req_38H5RVC2EK9ZMJJ46PTVPQWVFK"
+          "request_id": "req_05GD3T67GRZPCPXQ3RJTMW5VDT"
         }
     "#]]
     .assert_eq(&nowhere.snapshot());
@@ -193,7 +193,7 @@ async fn what_is_not_there_or_not_allowed_there() {
     expect![[r#"
         405
         content-type: application/problem+json
-        x-request-id: req_BX21M4G5N9EFNNKR8D8APPRMNT
+        x-request-id: req_XEDPFRGTS0YH9EDF5GQD24HQ7G
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
@@ -207,7 +207,7 @@ async fn what_is_not_there_or_not_allowed_there() {
           "message": "This path knows other methods; `Allow` lists them.",
           "error": "This path knows other methods; `Allow` lists them.",
           "type": "/docs/errors#method_not_allowed",
-          "request_id": "req_BX21M4G5N9EFNNKR8D8APPRMNT"
+          "request_id": "req_XEDPFRGTS0YH9EDF5GQD24HQ7G"
         }
     "#]]
     .assert_eq(&wrong_method.snapshot());
@@ -221,7 +221,7 @@ async fn a_publishable_key_stays_public() {
     expect![[r#"
         409
         content-type: application/problem+json
-        x-request-id: req_5A66GC2W1KVQV8PGP294ZVHS0Y
+        x-request-id: req_MCQWVEPS67B0MCRK91APVGRKV9
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
@@ -234,7 +234,7 @@ async fn a_publishable_key_stays_public() {
           "message": "A publishable key cannot become secret: its value has been public. Create a new key with scope `secret` instead.",
           "error": "A publishable key cannot become secret: its value has been public. Create a new key with scope `secret` instead.",
           "type": "/docs/errors#state_conflict",
-          "request_id": "req_5A66GC2W1KVQV8PGP294ZVHS0Y"
+          "request_id": "req_MCQWVEPS67B0MCRK91APVGRKV9"
         }
     "#]].assert_eq(&refused.snapshot());
     assert_eq!(app.call(("PATCH", KEY), Some(json!({"scope": "public"}))).await.status, 200);

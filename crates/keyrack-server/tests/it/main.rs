@@ -10,9 +10,14 @@
 mod anomalies;
 mod api_description;
 mod app;
+mod cli;
 mod client_keys;
+mod connections;
+mod disk;
 mod errors;
 mod idempotency;
 mod listing;
+mod refusals;
 mod server;
 mod strangers;
+mod tampering;

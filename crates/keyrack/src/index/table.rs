@@ -66,6 +66,13 @@ impl Table {
         Ok(true)
     }
 
+    /// Marks every record of a key dead; false if there is none. Only one thread at a time may call it.
+    pub(super) fn revoke_by_id(&self, id: KeyId) -> bool {
+        let used = self.chunks.iter().flat_map(|chunk| chunk.iter()).take(self.len());
+        let own = used.filter(|record| record.id.load(Ordering::Relaxed).cast_signed() == id.0);
+        own.map(|record| record.facts.store(DEAD, Ordering::Release)).count() > 0
+    }
+
     /// The same keys with more room. Readers of the old table go on undisturbed: the records are shared.
     pub(super) fn grown(&self) -> Self {
         let mut grown = self.clone();
@@ -173,14 +180,11 @@ impl Record {
     pub(super) fn read(&self) -> Lookup {
         let facts = self.facts.load(Ordering::Acquire);
         let owner = self.owner.load(Ordering::Relaxed);
+        let id = KeyId(self.id.load(Ordering::Relaxed).cast_signed());
         // `facts` is only ever written by `facts_of`; should it not decode all the same, the key is not let through.
         match (facts & 0xff == LIVE).then(|| holder_of(facts, owner)).flatten() {
-            Some(holder) => Lookup::Live(KeyRecord {
-                id: KeyId(self.id.load(Ordering::Relaxed).cast_signed()),
-                version: upper(facts),
-                holder,
-            }),
-            None => Lookup::Dead,
+            Some(holder) => Lookup::Live(KeyRecord { id, version: upper(facts), holder }),
+            None => Lookup::Dead(id),
         }
     }
 }
