@@ -4,120 +4,37 @@
 //! entry and its change-log entry, and that brings the index up to date before anybody hears of it.
 
 mod ballast;
+mod error;
+mod integrity;
 mod live_sum;
 mod sql;
 mod sqlite;
+mod transaction;
 mod writing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keyrack::{ApplyError, Index, KeyChange, KeyDigest, KeyId, ProjectId, Verifier};
-use sqlx::{Connection as _, SqliteConnection, SqlitePool};
+use keyrack::{Index, ProjectId, Verifier};
+use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::Mutex;
 
 pub use self::ballast::BALLAST_BYTES;
 use self::ballast::Ballast;
-use self::live_sum::LiveSum;
-use self::writing::WriterState;
-pub use self::writing::{By, Need, Writing};
-use crate::audit::{self, Entry};
-use crate::canonical::Canonical;
+pub use self::error::StoreError;
+pub use self::integrity::Loaded;
+use self::integrity::with_version;
+use self::transaction::WriterState;
+pub use self::transaction::{Need, Writing};
+pub use self::writing::By;
+use crate::audit::Entry;
 use crate::clock::Clock;
 use crate::listing::{Anchor, Listing};
-use crate::root_key::{MacKey, ROOT_KEY_VERSION, RootKey};
+use crate::root_key::{MacKey, RootKey};
 use crate::stored_key::StoredKey;
 
 /// Name of the database in the data directory.
 pub const DATABASE_FILE: &str = "keyrack.db";
-
-/// Why the store did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// No room on the disk.
-    #[error("the disk is full")]
-    Full,
-    /// Another change takes too long.
-    #[error("another change did not finish in time")]
-    Busy,
-    /// Whether a change was made is not known.
-    #[error("the change may or may not have been made")]
-    OutcomeUnknown(#[source] sqlx::Error),
-    /// The database cannot be reached or refuses.
-    #[error("the store is not available; check that its directory and files can be read and written")]
-    Unavailable(#[source] sqlx::Error),
-    /// The database holds something that Keyrack did not write.
-    #[error("the store is damaged: {what}. Restore it from a backup")]
-    Damaged {
-        /// What was found.
-        what: String,
-    },
-    /// The schema was made by a newer Keyrack.
-    #[error(
-        "the store has schema {found}, newer than this program, which knows {known}. Run the newer keyrack, or restore \
-         the backup made before the upgrade"
-    )]
-    NewerSchema {
-        /// Version in the database.
-        found: i64,
-        /// Newest version this program knows.
-        known: i64,
-    },
-    /// The store was set up with another root key.
-    #[error("the root key does not belong to this store. Put back the one that was made with it")]
-    ForeignRootKey,
-    /// The schema was made by an older Keyrack.
-    #[error(
-        "the store has schema {found}, older than this program's {known}. Start `keyrack serve` once to migrate it"
-    )]
-    OlderSchema {
-        /// Version in the database.
-        found: i64,
-        /// The version this program knows.
-        known: i64,
-    },
-}
-
-impl StoreError {
-    /// Whether the same may succeed once there is more room on the disk.
-    pub fn may_be_for_want_of_room(&self) -> bool {
-        match self {
-            Self::Full => true,
-            Self::Unavailable(error) => sqlite::may_be_for_want_of_room(error),
-            Self::Busy
-            | Self::OutcomeUnknown(_)
-            | Self::Damaged { .. }
-            | Self::ForeignRootKey
-            | Self::NewerSchema { .. }
-            | Self::OlderSchema { .. } => false,
-        }
-    }
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        match sqlite::primary_code(&error) {
-            Some(sqlite::FULL) => Self::Full,
-            Some(sqlite::CORRUPT | sqlite::NOT_A_DATABASE) => Self::Damaged { what: error.to_string() },
-            Some(_) | None => Self::Unavailable(error),
-        }
-    }
-}
-
-impl From<ApplyError> for StoreError {
-    fn from(error: ApplyError) -> Self {
-        Self::Damaged { what: error.to_string() }
-    }
-}
-
-/// How many keys entered the index, and how many were refused because they are not as Keyrack wrote them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loaded {
-    /// Live keys.
-    pub keys: u64,
-    /// Rows that were refused and reported.
-    pub refused: u64,
-}
 
 /// Part of a list, nearest to the listing's anchor first.
 #[derive(Debug)]
@@ -225,55 +142,6 @@ impl Store {
         self.check_root_key(&mut reader).await
     }
 
-    /// Fills the index with every live key. A row that does not authenticate, or that is older than the audit log says,
-    /// is refused and reported.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the keys cannot be read, or if it cannot be told which of them were tampered with; the index is
-    /// then not marked as loaded.
-    pub async fn load(&self) -> Result<Loaded, StoreError> {
-        let mut writer = self.writer.lock().await;
-        let mut reader = self.readers.acquire().await?;
-        let mut snapshot = reader.begin().await?;
-        let head = sql::audit_head(&mut snapshot).await?.ok_or_else(no_head)?;
-        let (mut loaded, mut sum) = (Loaded { keys: 0, refused: 0 }, LiveSum::default());
-        sql::for_each_live_key(&mut snapshot, |row| match self.authentic_with_tag(row) {
-            Ok((key, tag)) => {
-                (loaded.keys, sum) = (loaded.keys + 1, sum.with(&tag));
-                self.apply(&key.digest, &KeyChange::Put(key.record()))
-            }
-            Err(error) => {
-                loaded.refused += 1;
-                tracing::error!(%error, "refused a damaged key; it does not pass until the row is restored");
-                Ok(())
-            }
-        })
-        .await?;
-        if !self.is_authentic(&head) || LiveSum::from_bytes(&head.live_sum) != Some(sum) {
-            loaded.refused += self.refuse_rows_put_back(&mut snapshot).await?;
-        }
-        writer.applied = head.seq;
-        self.verifier.index().mark_loaded();
-        Ok(loaded)
-    }
-
-    /// The live keys do not add up: the audit log tells which of them are older than they should be.
-    async fn refuse_rows_put_back(&self, on: &mut SqliteConnection) -> Result<u64, StoreError> {
-        let report = self.compare_with_audit(on).await?;
-        for fault in &report.faults {
-            tracing::error!(fault, "the keys do not agree with the audit log");
-        }
-        if !report.is_whole {
-            let what = "keys and audit log were both changed, so no key can be trusted; `keyrack audit verify` says \
-                        what";
-            return Err(StoreError::Damaged { what: what.to_owned() });
-        }
-        report.put_back.iter().for_each(|id| {
-            self.verifier.index().revoke_by_id(*id);
-        });
-        Ok(report.put_back.len() as u64)
-    }
-
     /// Answers if the database does.
     ///
     /// # Errors
@@ -313,33 +181,6 @@ impl Store {
         })
     }
 
-    /// Checks the whole audit chain and every key against it; the list of what is wrong is empty if all is well.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the store cannot be read.
-    pub async fn verify_audit(&self) -> Result<audit::Report, StoreError> {
-        let mut reader = self.readers.acquire().await?;
-        let mut snapshot = reader.begin().await?;
-        self.compare_with_audit(&mut snapshot).await
-    }
-
-    async fn compare_with_audit(&self, on: &mut SqliteConnection) -> Result<audit::Report, StoreError> {
-        let (mut check, mut sum) = (audit::Check::default(), LiveSum::default());
-        sql::for_each_audit_entry(on, |entry| check.entry(&entry)).await?;
-        let head = sql::audit_head(on).await?.ok_or_else(no_head)?;
-        check.head(head.seq, &head.hash, self.is_authentic(&head));
-        sql::for_each_key(on, |row| match self.authentic_with_tag(row) {
-            Ok((key, tag)) => {
-                check.key(&key);
-                sum = if key.revoked_at.is_none() { sum.with(&tag) } else { sum };
-            }
-            Err(error) => check.damaged(&error),
-        })
-        .await?;
-        check.sum(LiveSum::from_bytes(&head.live_sum) == Some(sum));
-        Ok(check.report())
-    }
-
     /// Hands every audit entry to `each`, oldest first.
     ///
     /// # Errors
@@ -354,56 +195,6 @@ impl Store {
         self.readers.close().await;
         self.writer.lock().await.close().await;
     }
-
-    /// Makes a key dead in the index that can be found there by its number only, because its row is damaged.
-    pub fn kill_in_memory(&self, id: KeyId) {
-        let found = self.verifier.index().revoke_by_id(id);
-        tracing::error!(key = id.0, found, "a key with a damaged row was revoked in memory");
-    }
-
-    fn authentic(&self, row: &sql::Row) -> Result<StoredKey, StoreError> {
-        self.authentic_with_tag(row).map(|(key, _)| key)
-    }
-
-    fn authentic_with_tag(&self, row: &sql::Row) -> Result<(StoredKey, [u8; 32]), StoreError> {
-        let (key, mac) = sql::decode_key(row)?;
-        let tag: Option<[u8; 32]> = match mac.split_first() {
-            Some((&ROOT_KEY_VERSION, tag)) if self.row_key.fits(&key.canonical(), tag) => tag.try_into().ok(),
-            Some(_) | None => None,
-        };
-        let damaged = StoreError::Damaged { what: format!("key {} does not authenticate", key.id) };
-        tag.map(|tag| (key, tag)).ok_or(damaged)
-    }
-
-    fn row_tag(&self, key: &StoredKey) -> [u8; 32] {
-        self.row_key.tag(&key.canonical())
-    }
-
-    fn head_mac(&self, seq: i64, hash: &[u8], live_sum: &[u8]) -> Vec<u8> {
-        with_version(self.head_key.tag(&head(seq, hash, live_sum)))
-    }
-
-    fn is_authentic(&self, known: &sql::Head) -> bool {
-        let over = head(known.seq, &known.hash, &known.live_sum);
-        matches!(known.mac.split_first(), Some((&ROOT_KEY_VERSION, tag)) if self.head_key.fits(&over, tag))
-    }
-
-    fn root_key_check(&self) -> Vec<u8> {
-        with_version(self.root_check_key.tag(&Canonical::new("root key check")))
-    }
-
-    fn apply(&self, digest: &KeyDigest, change: &KeyChange) -> Result<(), StoreError> {
-        Ok(self.verifier.index().apply(digest, change)?)
-    }
-}
-
-fn head(seq: i64, hash: &[u8], live_sum: &[u8]) -> Canonical {
-    Canonical::new("audit head").int(seq).bytes(hash).bytes(live_sum)
-}
-
-/// A MAC as it is stored: the version of the root key, and the tag.
-fn with_version(tag: [u8; 32]) -> Vec<u8> {
-    [&[ROOT_KEY_VERSION], tag.as_slice()].concat()
 }
 
 fn no_head() -> StoreError {

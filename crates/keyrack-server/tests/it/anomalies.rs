@@ -96,6 +96,54 @@ async fn a_key_makes_nothing_after_its_death() {
     }
 }
 
+/// A leaked key that asks for more changes than there is time for does not keep its own revocation waiting.
+#[tokio::test]
+async fn a_revocation_goes_ahead_of_other_changes() {
+    let app = std::sync::Arc::new(TestApp::new().await);
+    let (id, leaked) = app.create(json!({"name": "leaked", "role": "admin"})).await;
+    let held = app.app.store.begin(Need::Ordinary).await.unwrap();
+    let flood: Vec<_> = (0..500)
+        .map(|_| {
+            let (app, leaked) = (app.clone(), leaked.clone());
+            tokio::spawn(async move { app.call_with(&leaked, ("POST", KEYS), Some(json!({"name": "x"})), &[]).await })
+        })
+        .collect();
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let revoking = tokio::spawn({
+        let app = app.clone();
+        async move { app.call(("DELETE", &format!("{KEYS}/{id}")), None).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    held.abandon().await;
+    assert_eq!(revoking.await.unwrap().status, 200);
+    let mut made = 0;
+    for attempt in flood {
+        made += usize::from(attempt.await.unwrap().status == 200);
+    }
+    assert!(made <= 1, "{made} of the flood came before the revocation");
+}
+
+/// A row that does not authenticate hides no other, is not shown, and can be killed.
+#[tokio::test]
+async fn a_damaged_row_hurts_nobody_else_and_can_be_killed() {
+    let app = TestApp::new().await;
+    app.create(json!({"name": "older"})).await;
+    let (id, value) = app.create(json!({"name": "damaged", "role": "admin"})).await;
+    let mut database = SqliteConnection::connect(&format!("sqlite:{}", app.database().display())).await.unwrap();
+    run(&mut database, format!("UPDATE api_keys SET mac = x'00' WHERE id = {id}")).await;
+
+    let first = app.call(("GET", "/api/client/keys?limit=1"), None).await.json();
+    assert_eq!(first["results"], json!([]));
+    let next = format!("/api/client/keys?limit=1&cursor={}", first["nextCursor"].as_str().unwrap());
+    assert_eq!(app.call(("GET", &next), None).await.json()["results"][0]["name"], "older");
+
+    let target = format!("{KEYS}/{id}");
+    assert_eq!(app.call(("PATCH", &target), Some(json!({"role": "support"}))).await.status, 500);
+    assert_eq!(app.call_with(&value, ("GET", KEYS), None, &[]).await.status, 200);
+    assert_eq!(app.call(("DELETE", &target), None).await.status, 500);
+    assert_eq!(app.call_with(&value, ("GET", KEYS), None, &[]).await.status, 401);
+}
+
 /// With the store closed every read of it fails, and every caller is judged all the same.
 #[tokio::test]
 async fn a_caller_is_verified_without_the_store() {

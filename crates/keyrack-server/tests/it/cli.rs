@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -367,4 +367,48 @@ fn config_check_shows_flag_before_environment_before_file_before_default() {
     "#]]
     .assert_eq(&transcript(&mut command, place.path()));
     assert_eq!(contents(place.path()).len(), 1);
+}
+
+/// A log that cannot be written ends nothing, and a result that cannot be printed is an error that says what to do.
+#[test]
+fn outputs_that_fail_are_survived() {
+    let data = tempfile::tempdir().unwrap();
+    let keys = init(data.path());
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let server = Server::try_start(keyrack(data.path()).arg("serve").stderr(full())).unwrap();
+    let admin = keys["project_key"].as_str().unwrap();
+    for _ in 0..3 {
+        assert_eq!(server.send("GET", "/api/client/keys", admin, None, &[]).unwrap().status, 200);
+    }
+    drop(server);
+
+    let new = tempfile::tempdir().unwrap();
+    let output = keyrack(new.path()).args(["init", "--json"]).stdout(full()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("the keys are lost") && said.contains("keyrack recover --operator"), "{said}");
+    let recovered = keyrack(new.path()).args(["recover", "--project", "1"]).output().unwrap();
+    assert!(recovered.status.success());
+}
+
+/// What was begun and not finished is not an installation yet.
+#[test]
+fn a_first_start_that_was_cut_off_can_be_repeated() {
+    let data = tempfile::tempdir().unwrap();
+    let cut_off = keyrack(data.path()).env("CRASH_AT", "before-commit:1").args(["init", "--json"]).output().unwrap();
+    assert!(!cut_off.status.success() && cut_off.stdout.is_empty());
+    let recovered = keyrack(data.path()).args(["recover", "--operator"]).output().unwrap();
+    assert!(!recovered.status.success() && recovered.stdout.is_empty());
+    assert!(init(data.path())["project_key"].is_string());
+}
+
+#[test]
+fn a_data_directory_that_others_can_write_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    fs::set_permissions(data.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let output = keyrack(data.path()).arg("serve").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("can be written by others (mode 0777)") && said.contains("chmod 700"), "{said}");
+    assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0);
 }

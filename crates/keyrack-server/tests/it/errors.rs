@@ -381,6 +381,23 @@ async fn a_body_that_does_not_arrive_is_a_problem_too() {
 }
 
 #[tokio::test]
+async fn more_faults_than_are_worth_listing_are_counted() {
+    let app = TestApp::new().await;
+    let body: serde_json::Map<_, _> = (0..300).map(|number| (format!("field_{number}"), json!(1))).collect();
+    let reply = app.call(("POST", KEYS), Some(body.into())).await.json();
+    assert_eq!(reply["message"], "The body has 301 faults; `errors` lists the first 100.");
+    assert_eq!(reply["errors"].as_array().unwrap().len(), 100);
+}
+
+#[tokio::test]
+async fn two_lengths_for_one_body_are_refused() {
+    let app = TestApp::new().await;
+    let both = [("content-type", "application/json"), ("content-length", "13"), ("transfer-encoding", "chunked")];
+    let reply = raw(&app, &both, r#"{"name": "a"}"#).await;
+    assert_eq!(code(&reply), (400, "parameter_invalid_format".to_owned()));
+}
+
+#[tokio::test]
 async fn a_secret_in_the_wrong_place_is_not_repeated() {
     let app = TestApp::new().await;
     let admin = app.admin().to_owned();

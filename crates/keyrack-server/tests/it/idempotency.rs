@@ -37,6 +37,15 @@ async fn the_same_request_gets_the_same_reply_value_included() {
 }
 
 #[tokio::test]
+async fn after_a_day_a_refusal_can_be_kept_where_a_success_was() {
+    let app = TestApp::new().await;
+    post(&app, app.admin(), "once", json!({"name": "bot"})).await;
+    app.advance_seconds(60 * 60 * 24);
+    assert_eq!(post(&app, app.admin(), "once", json!({})).await.status, 422);
+    assert_eq!(post(&app, app.admin(), "once", json!({})).await.headers["idempotent-replayed"], "true");
+}
+
+#[tokio::test]
 async fn another_body_method_or_path_is_a_mismatch() {
     let app = TestApp::new().await;
     post(&app, app.admin(), "once", json!({"name": "bot"})).await;

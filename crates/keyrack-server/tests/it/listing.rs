@@ -77,6 +77,17 @@ async fn search_finds_a_substring_of_name_or_description_in_any_case() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_word_is_found_also_where_its_last_letter_has_another_form() {
+    let app = TestApp::new().await;
+    app.create(json!({"name": "ΟΔΟΣΑ"})).await;
+    app.create(json!({"name": "οδός"})).await;
+    for (q, expected) in [("ΟΔΟΣ", 1), ("οδος", 1), ("ς", 2), ("Σ", 2)] {
+        let q: String = form_urlencoded::byte_serialize(q.as_bytes()).collect();
+        assert_eq!(names(&page(&app, &format!("q={q}")).await).len(), expected, "{q}");
+    }
+}
+
+#[tokio::test]
 async fn no_row_is_missed_or_doubled_because_others_come_and_go() {
     let app = filled().await;
     let stay: BTreeSet<_> = names(&page(&app, "limit=-1&sort=id&direction=asc").await).into_iter().collect();

@@ -180,11 +180,17 @@ fn a_tampered_audit_log_is_found_and_the_first_bad_entry_named() {
     // The end is cut off and the newest hash is made to fit: nobody can tell what else was changed.
     let made_to_fit = "DELETE FROM audit_events WHERE seq = 10; \
         UPDATE audit_head SET seq = 9, hash = (SELECT hash FROM audit_events WHERE seq = 9)";
-    assert_eq!(victim.found(made_to_fit, &expect![[r#"
+    assert_eq!(
+        victim.found(
+            made_to_fit,
+            &expect![[r#"
         the newest hash does not authenticate under the root key
         key 6 is kept at version 2, the log ends with 1: entries of the log are gone
         keyrack: the audit log and the store do not agree: 2 fault(s), listed above
-    "#]]), NOT_STARTED);
+    "#]]
+        ),
+        NOT_STARTED
+    );
 }
 
 #[test]

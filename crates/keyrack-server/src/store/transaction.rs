@@ -1,0 +1,234 @@
+//! How a change begins and ends: whose turn it is, and when it is in force.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyrack::{KeyChange, KeyDigest};
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::timeout;
+
+use super::{Store, StoreError, sql, sqlite};
+use crate::clock::Timestamp;
+use crate::crash::crash_point;
+use crate::stored_key::StoredKey;
+
+/// How long a change waits for the ones before it.
+const ORDINARY_WAIT: Duration = Duration::from_secs(5);
+/// How long a revocation does: nearly as long as a request may take.
+const REVOCATION_WAIT: Duration = Duration::from_secs(25);
+
+/// How long is waited before an open outcome is settled again.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Whether a change may go ahead of others and use the last of the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It takes its turn, and leaves the ballast in place, so that keys can still be revoked afterwards.
+    Ordinary,
+    /// It revokes: it waits for one ordinary change at most, and the ballast may be given up for it.
+    Revocation,
+}
+
+/// The connection that writes, and how far the index has come.
+#[derive(Default)]
+pub(super) struct WriterState {
+    /// `None` before the first change and after a failure: the next one opens it anew and finds out what was committed.
+    connection: Option<SqliteConnection>,
+    in_transaction: bool,
+    /// Number of the newest change that the index holds.
+    pub(super) applied: i64,
+}
+
+impl WriterState {
+    pub(super) fn put(&mut self, connection: SqliteConnection) {
+        self.connection = Some(connection);
+    }
+
+    pub(super) async fn close(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!(%error, "the store did not close cleanly; nothing is lost");
+        }
+    }
+}
+
+/// One transaction. Without [`Writing::commit`] it leaves nothing behind.
+pub struct Writing {
+    pub(super) store: Arc<Store>,
+    state: OwnedMutexGuard<WriterState>,
+    /// The turn among ordinary changes.
+    _turn: Option<OwnedMutexGuard<()>>,
+    pub(super) effects: Vec<(KeyDigest, KeyChange)>,
+    pub(super) newest: Option<(i64, Vec<u8>)>,
+    pub(super) now: Timestamp,
+}
+
+impl Store {
+    /// Begins a change, after those before it. Only one is under way at a time.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if the turn does not come, [`StoreError::Full`] if only revocations have room left.
+    pub async fn begin(self: &Arc<Self>, need: Need) -> Result<Writing, StoreError> {
+        let (turn, state) = self.turn(need).await.ok_or(StoreError::Busy)?;
+        if need == Need::Ordinary && !self.ballast.is_whole() {
+            let ballast = Arc::clone(&self.ballast);
+            if !tokio::task::spawn_blocking(move || ballast.fill()).await.unwrap_or(false) {
+                return Err(StoreError::Full);
+            }
+        }
+        let now = self.clock.now();
+        let (store, effects) = (Arc::clone(self), Vec::new());
+        let mut writing = Writing { store, state, _turn: turn, effects, newest: None, now };
+        match writing.open().await {
+            Err(error) if need == Need::Revocation && error.may_be_for_want_of_room() => {
+                self.ballast.give_up();
+                writing.state.connection = None;
+                writing.open().await?;
+            }
+            outcome => outcome?,
+        }
+        Ok(writing)
+    }
+
+    async fn turn(&self, need: Need) -> Option<(Option<OwnedMutexGuard<()>>, OwnedMutexGuard<WriterState>)> {
+        let (ordinary, writer) = (Arc::clone(&self.ordinary_turn), Arc::clone(&self.writer));
+        match need {
+            Need::Ordinary => {
+                let both = async { (Some(ordinary.lock_owned().await), writer.lock_owned().await) };
+                timeout(ORDINARY_WAIT, both).await.ok()
+            }
+            Need::Revocation => Some((None, timeout(REVOCATION_WAIT, writer.lock_owned()).await.ok()?)),
+        }
+    }
+
+    /// A commit whose sync failed is not seen by any reader, yet lies in the log and would come to life after a crash.
+    /// The next commit overwrites it, so one is made as soon as the disk allows.
+    async fn settle(self: Arc<Self>) {
+        while let Err(error) = self.settle_once().await {
+            tracing::warn!(%error, "the outcome of a change is still open; trying again");
+            tokio::time::sleep(SETTLE_INTERVAL).await;
+        }
+        tracing::info!("the outcome of the last change is settled");
+    }
+
+    async fn settle_once(self: &Arc<Self>) -> Result<(), StoreError> {
+        let mut writing = self.begin(Need::Ordinary).await?;
+        // A change that is one: SQLite does not write what stays the same.
+        sql::next_id(writing.connection()?, "settlement").await?;
+        writing.commit_or_fail().await
+    }
+
+    /// Makes room for a revocation on a full disk.
+    pub fn give_up_ballast(&self) {
+        self.ballast.give_up();
+    }
+}
+
+impl Writing {
+    /// Begins the transaction, on a new connection if there is none. After a failure nobody knows whether the last
+    /// change was committed: the change log does, read under the write lock.
+    async fn open(&mut self) -> Result<(), StoreError> {
+        let is_new = self.state.connection.is_none();
+        if is_new {
+            self.state.connection = Some(sqlite::open_for_writing(&self.store.file).await?);
+        }
+        self.state.in_transaction = true;
+        sqlx::query(sqlite::BEGIN_WRITE).execute(self.connection()?).await?;
+        if is_new {
+            let applied = self.state.applied;
+            for row in sql::changed_keys(self.connection()?, applied).await? {
+                let key = self.store.authentic(&row)?;
+                self.store.apply(&key.digest, &change_of(&key))?;
+                self.state.applied = sqlx::Row::try_get(&row, "seq")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits, and brings the index up to date. When this returns `Ok`, the change is on disk and in force.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] if nothing was committed for want of room; [`StoreError::OutcomeUnknown`] if the database
+    /// failed in the middle. That is settled in the background, before any other change.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        let store = Arc::clone(&self.store);
+        let outcome = self.commit_or_fail().await;
+        if let Err(StoreError::OutcomeUnknown(_)) = outcome {
+            tokio::spawn(store.settle());
+        }
+        outcome
+    }
+
+    async fn commit_or_fail(mut self) -> Result<(), StoreError> {
+        crash_point("before-commit");
+        let committed = sqlx::query("COMMIT").execute(self.connection()?).await;
+        if let Err(error) = committed {
+            return match error.into() {
+                StoreError::Unavailable(error) => Err(StoreError::OutcomeUnknown(error)),
+                certain @ (StoreError::Full
+                | StoreError::Busy
+                | StoreError::OutcomeUnknown(_)
+                | StoreError::Damaged { .. }
+                | StoreError::ForeignRootKey
+                | StoreError::NewerSchema { .. }
+                | StoreError::OlderSchema { .. }) => Err(certain),
+            };
+        }
+        crash_point("after-commit");
+        for (digest, change) in &self.effects {
+            // Should this fail, `in_transaction` is still set: the next change reads the change log.
+            self.store.apply(digest, change)?;
+        }
+        self.state.in_transaction = false;
+        if let Some((seq, hash)) = self.newest.take() {
+            // The newest hash in a place of its own: a log that was cut short shows against it.
+            tracing::info!(seq, hash = data_encoding::HEXLOWER.encode(&hash), "committed");
+            self.state.applied = seq;
+        }
+        Ok(())
+    }
+
+    /// Ends the transaction without a trace.
+    pub async fn abandon(mut self) {
+        let Ok(connection) = self.connection() else { return };
+        if sqlx::query("ROLLBACK").execute(connection).await.is_ok() {
+            self.state.in_transaction = false;
+        }
+    }
+
+    /// Undoes everything since the beginning, and begins again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn start_over(&mut self) -> Result<(), StoreError> {
+        sqlx::query("ROLLBACK").execute(self.connection()?).await?;
+        self.effects.clear();
+        self.newest = None;
+        sqlx::query(sqlite::BEGIN_WRITE).execute(self.connection()?).await?;
+        Ok(())
+    }
+
+    /// The connection of this transaction.
+    pub(super) fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        self.state.connection.as_mut().ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))
+    }
+}
+
+/// A transaction that was neither committed nor abandoned takes its connection with it: the database rolls it back, and
+/// the next change opens a new one and reads the change log.
+impl Drop for Writing {
+    fn drop(&mut self) {
+        if self.state.in_transaction {
+            self.state.connection = None;
+        }
+    }
+}
+
+pub(super) fn change_of(key: &StoredKey) -> KeyChange {
+    match key.revoked_at {
+        None => KeyChange::Put(key.record()),
+        Some(_) => KeyChange::Revoke { id: key.id },
+    }
+}
