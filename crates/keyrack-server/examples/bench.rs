@@ -4,7 +4,6 @@
 //! taken in the same rounds, because machines differ and share: read the ratio.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement that goes wrong has no result")]
 #![expect(clippy::print_stdout, reason = "the result is what it prints")]
-#![expect(clippy::disallowed_methods, reason = "arguments of a developer's tool")]
 
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -92,18 +91,18 @@ fn repeat(times: usize, mut work: impl FnMut()) -> Vec<Duration> {
     took
 }
 
-fn quantile(took: &[Duration], share: f64) -> Duration {
+fn percentile(took: &[Duration], percent: usize) -> Duration {
     let mut sorted = took.to_vec();
     sorted.sort();
-    sorted[((sorted.len() - 1) as f64 * share) as usize]
+    sorted[(sorted.len() - 1) * percent / 100]
 }
 
 fn median(took: &[Duration]) -> Duration {
-    quantile(took, 0.5)
+    percentile(took, 50)
 }
 
 fn show(what: &str, took: &[Duration]) {
-    let [p50, p99] = [0.5, 0.99].map(|share| quantile(took, share).as_secs_f64() * 1e3);
+    let [p50, p99] = [50, 99].map(|percent| percentile(took, percent).as_secs_f64() * 1e3);
     println!("{what:<32} p50 {p50:>8.3} ms   p99 {p99:>8.3} ms   ({} calls)", took.len());
 }
 

@@ -100,7 +100,7 @@ impl Store {
         let store = Self::of(data_dir, root_key, Arc::new(Verifier::new(Index::with_capacity(0))), clock);
         let mut reader = store.readers.acquire().await?;
         if store.check_root_key(&mut reader).await? {
-            sqlite::check_schema(&mut reader).await?;
+            sqlite::check_is_newest(&mut reader).await?;
         }
         Ok(store)
     }
@@ -126,6 +126,7 @@ impl Store {
         if !sqlite::has_schema(on).await? {
             return Ok(false);
         }
+        sqlite::check_tables(on).await?;
         match sql::root_key_check(on).await? {
             None => Ok(false),
             Some(check) if check == self.root_key_check() => Ok(true),

@@ -8,8 +8,15 @@ use serde_json::Value;
 use super::body::Object;
 use super::problem::{Code, Fault, Problem};
 
-/// How long a field's name may be to be repeated. A key is longer.
-const MOST_PARAM_CHARACTERS: usize = 30;
+/// Somebody may put a key where a field's name belongs, or a good part of one. Keys are in upper case, names are not: a
+/// name that could tell something of a key is not repeated.
+fn may_be_repeated(name: &str) -> bool {
+    const MOST_OF_A_KEY: usize = 12;
+    const MOST_OF_A_NAME: usize = 64;
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    let has_upper_case = name.bytes().any(|byte| byte.is_ascii_uppercase());
+    is_plain && name.len() <= if has_upper_case { MOST_OF_A_KEY } else { MOST_OF_A_NAME }
+}
 
 /// The fields not taken yet, and the faults so far.
 pub(super) struct Fields {
@@ -107,10 +114,7 @@ impl Fields {
     /// A problem with every fault, if there was one.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in std::mem::take(&mut self.left) {
-            // Somebody may have put a key where a name belongs; what is as long as one is not repeated.
-            let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-            let may_repeat = name.chars().count() <= MOST_PARAM_CHARACTERS && name.chars().all(is_plain);
-            let param = if may_repeat { name.as_str() } else { "(unknown)" };
+            let param = if may_be_repeated(&name) { name.as_str() } else { "(unknown)" };
             self.fault(param, Code::ParameterUnknown, "is not a field of this call");
         }
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::validation(self.faults)) }

@@ -1,12 +1,11 @@
 //! Opening and migrating an SQLite store; the only place that knows the engine.
 
-use std::cmp::Ordering;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::migrate::{Migrate as _, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, SqliteConnection, SqlitePool};
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Row as _, SqliteConnection, SqlitePool};
 
 use super::StoreError;
 
@@ -64,14 +63,33 @@ fn options(file: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// Brings the schema up to date; refuses one that is newer than this program.
+/// Brings the schema up to date.
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    connection.ensure_migrations_table(&MIGRATIONS.table_name).await.map_err(migration_error)?;
+    MIGRATIONS.run(connection).await.map_err(migration_error)
+}
+
+/// Checks that every table and index is as the migrations made it. Damage to their text would change what a statement
+/// means, and the library gives up its thread over it. What others added is left alone.
+pub(super) async fn check_tables(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let found = schema_of(connection).await?;
     if found > newest() {
         return Err(StoreError::NewerSchema { found, known: newest() });
     }
-    MIGRATIONS.run(connection).await.map_err(migration_error)
+    let mut model = SqliteConnectOptions::new().in_memory(true).disable_statement_logging().connect().await?;
+    MIGRATIONS.run_to(found, &mut model).await.map_err(migration_error)?;
+    let (made, kept) = (tables(&mut model).await?, tables(connection).await?);
+    match made.iter().find(|table| !kept.contains(table)) {
+        None => Ok(()),
+        Some((name, _)) => Err(StoreError::Damaged { what: format!("`{name}` is not as it was made") }),
+    }
+}
+
+/// Name and text of every table and index. As blobs: they may be damaged.
+async fn tables(connection: &mut SqliteConnection) -> Result<Vec<(String, Vec<u8>)>, sqlx::Error> {
+    let all =
+        sqlx::query("SELECT name || '' AS name, CAST(sql AS BLOB) AS text FROM sqlite_master WHERE sql IS NOT NULL");
+    let read = |row: SqliteRow| Ok((row.try_get("name")?, row.try_get("text")?));
+    all.fetch_all(connection).await?.into_iter().map(read).collect()
 }
 
 /// Whether anything was ever set up in the file.
@@ -80,19 +98,15 @@ pub(super) async fn has_schema(connection: &mut SqliteConnection) -> Result<bool
     Ok(found.fetch_optional(connection).await?.is_some())
 }
 
-/// Refuses a schema that is not the one this program knows.
-pub(super) async fn check_schema(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let found = schema_of(connection).await?;
-    match found.cmp(&newest()) {
-        Ordering::Equal => Ok(()),
-        Ordering::Greater => Err(StoreError::NewerSchema { found, known: newest() }),
-        Ordering::Less => Err(StoreError::OlderSchema { found, known: newest() }),
-    }
+/// Refuses a schema that has to be migrated first.
+pub(super) async fn check_is_newest(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let (found, known) = (schema_of(connection).await?, newest());
+    if found < known { Err(StoreError::OlderSchema { found, known }) } else { Ok(()) }
 }
 
 async fn schema_of(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
-    let applied = connection.list_applied_migrations(&MIGRATIONS.table_name).await.map_err(migration_error)?;
-    Ok(applied.iter().map(|migration| migration.version).max().unwrap_or(0))
+    let newest = sqlx::query("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations");
+    Ok(newest.fetch_one(connection).await?.try_get(0)?)
 }
 
 fn newest() -> i64 {
@@ -111,8 +125,6 @@ fn migration_error(error: sqlx::migrate::MigrateError) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use sqlx::Row as _;
-
     use super::*;
 
     #[tokio::test]

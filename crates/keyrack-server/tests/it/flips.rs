@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
 use keyrack::{
     ApiKey, KeyDigest, KeyKind, Lookup, OrganizationId, OrganizationRole, ProjectId, ProjectRole, Requirement, Scope,
@@ -23,6 +24,7 @@ use keyrack_server::store::{By, DATABASE_FILE, Need, StoreError};
 use keyrack_server::telemetry::LogFormat;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 use tracing::level_filters::LevelFilter;
 
 use super::torture::number;
@@ -32,6 +34,8 @@ const PROJECT_KEYS: usize = 24;
 const WORKERS: usize = 2;
 /// The audit log is checked after one in so many flips.
 const AUDIT_SAMPLE: usize = 20;
+/// Longest that a damaged store may take to be opened, looked at and closed.
+const DEADLINE: Duration = Duration::from_secs(20);
 /// Panics of the database's own threads: they do not arrive where the work was asked for, rows only seem to end.
 static PANICS_BENEATH: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
@@ -240,6 +244,11 @@ impl Tally {
         self
     }
 
+    fn panic(&mut self, what: String) {
+        self.panics += 1;
+        self.faults.push(what);
+    }
+
     fn summary(&self) -> String {
         format!(
             "accepted because of damage {}, panics {}; store refused {} {:?}, key refused {} (unreported {}), harmless {}; audit checks \
@@ -265,12 +274,15 @@ impl Original {
         for (nth, bit) in bits {
             let data_dir = self.dir.path().join(format!("flip-{nth}"));
             let with_audit = nth % AUDIT_SAMPLE == 0;
-            let flip = || runtime.block_on(self.flip(*bit, data_dir.clone(), with_audit, &mut tally));
-            let caught = catch_unwind(AssertUnwindSafe(flip)).is_err().then(|| "panicked".to_owned());
+            let flip = async { timeout(DEADLINE, self.flip(*bit, data_dir.clone(), with_audit, &mut tally)).await };
+            match catch_unwind(AssertUnwindSafe(|| runtime.block_on(flip))) {
+                Ok(Ok(())) => {}
+                Ok(Err(_elapsed)) => tally.faults.push(format!("bit {bit}: no end after {DEADLINE:?}")),
+                Err(_panic) => tally.panic(format!("bit {bit}: panicked")),
+            }
             // The two workers may note each other's, so the bit is this one or the one tried beside it.
-            for panic in PANICS_BENEATH.lock().unwrap().drain(..).chain(caught) {
-                tally.panics += 1;
-                tally.faults.push(format!("bit {bit} or beside it: {panic}"));
+            for panic in PANICS_BENEATH.lock().unwrap().drain(..) {
+                tally.panic(format!("bit {bit} or beside it: {panic}"));
             }
             fs::remove_dir_all(&data_dir).ok();
         }
@@ -337,20 +349,16 @@ fn loaded_and_empty() -> keyrack::Index {
 
 /// The kind of an error.
 fn reason(error: &ServeError) -> &'static str {
-    match error {
-        ServeError::Store { source: StoreError::Damaged { .. }, .. } => "damaged",
-        ServeError::Store { source: StoreError::NewerSchema { .. } | StoreError::OlderSchema { .. }, .. } => "schema",
-        ServeError::Store { source: StoreError::Unavailable(sqlx::Error::WorkerCrashed), .. } => "a lost thread",
-        ServeError::Store { source: StoreError::Unavailable(sqlx::Error::Database(_)), .. } => {
-            "refused by the database"
-        }
-        ServeError::Store { source: StoreError::Unavailable(_), .. } => "cannot be read",
-        ServeError::Store { source: StoreError::Full | StoreError::Busy | StoreError::OutcomeUnknown(_), .. }
-        | ServeError::DataDir(_)
-        | ServeError::AlreadyThere { .. }
-        | ServeError::NotThere { .. }
-        | ServeError::Listen { .. }
-        | ServeError::Serve(_) => "other",
-        ServeError::RootKey(_) => "root key does not fit",
+    let ServeError::Store { source, .. } = error else { return "not the store" };
+    if matches!(source, StoreError::Damaged { .. }) {
+        "damaged"
+    } else if matches!(source, StoreError::Unavailable(sqlx::Error::WorkerCrashed)) {
+        "a lost thread"
+    } else if matches!(source, StoreError::Unavailable(sqlx::Error::Database(_))) {
+        "refused by the database"
+    } else if matches!(source, StoreError::Unavailable(_)) {
+        "cannot be read"
+    } else {
+        "otherwise"
     }
 }

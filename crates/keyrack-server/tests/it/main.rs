@@ -4,20 +4,25 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
     reason = "in a test a broken assumption is a failure, and says where"
 )]
 
 mod anomalies;
 mod api_description;
 mod app;
+mod canary;
 mod cli;
 mod client_keys;
 mod connections;
 mod disk;
 mod errors;
+mod flips;
 mod idempotency;
 mod listing;
 mod refusals;
 mod server;
 mod strangers;
 mod tampering;
+mod torture;
