@@ -8,14 +8,14 @@ use serde_json::Value;
 use super::body::Object;
 use super::problem::{Code, Fault, Problem};
 
-/// Somebody may put a key where a field's name belongs, or a good part of one. Keys are in upper case, names are not: a
-/// name that could tell something of a key is not repeated.
+/// Somebody may put a key where a field's name belongs, or a good part of one, in whatever case. Words have no digits, and
+/// keys have: a long name that could be of a key is not repeated.
 fn may_be_repeated(name: &str) -> bool {
     const MOST_OF_A_KEY: usize = 12;
-    const MOST_OF_A_NAME: usize = 64;
+    const MOST_OF_A_WORD: usize = 64;
+    let is_word = name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_-.".contains(&byte));
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
-    let has_upper_case = name.bytes().any(|byte| byte.is_ascii_uppercase());
-    is_plain && name.len() <= if has_upper_case { MOST_OF_A_KEY } else { MOST_OF_A_NAME }
+    is_word && name.len() <= MOST_OF_A_WORD || is_plain && name.len() <= MOST_OF_A_KEY
 }
 
 /// The fields not taken yet, and the faults so far.

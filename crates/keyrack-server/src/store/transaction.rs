@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyrack::{KeyChange, KeyDigest};
-use sqlx::{Connection as _, SqliteConnection};
+use keyrack::{KeyChange, KeyDigest, KeyId};
+use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
 
@@ -17,7 +17,6 @@ use crate::stored_key::StoredKey;
 const ORDINARY_WAIT: Duration = Duration::from_secs(5);
 /// How long a revocation does: nearly as long as a request may take.
 const REVOCATION_WAIT: Duration = Duration::from_secs(25);
-
 /// How long is waited before an open outcome is settled again.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -139,9 +138,12 @@ impl Writing {
         if is_new {
             let applied = self.state.applied;
             for row in sql::changed_keys(self.connection()?, applied).await? {
-                let key = self.store.authentic(&row)?;
-                self.store.apply(&key.digest, &change_of(&key))?;
-                self.state.applied = sqlx::Row::try_get(&row, "seq")?;
+                match self.store.authentic(&row) {
+                    Ok(key) => self.store.apply(&key.digest, &change_of(&key))?,
+                    // Refused as it would be at a start; the others must not wait for it.
+                    Err(_) => self.store.kill_in_memory(KeyId(row.try_get("id")?)),
+                }
+                self.state.applied = row.try_get("seq")?;
             }
         }
         Ok(())
@@ -151,7 +153,7 @@ impl Writing {
     ///
     /// # Errors
     /// [`StoreError::Full`] if nothing was committed for want of room; [`StoreError::OutcomeUnknown`] if the database
-    /// failed in the middle. That is settled in the background, before any other change.
+    /// failed in the middle. That is settled in the background, as soon as the disk allows.
     pub async fn commit(self) -> Result<(), StoreError> {
         let store = Arc::clone(&self.store);
         let outcome = self.commit_or_fail().await;

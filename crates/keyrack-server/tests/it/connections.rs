@@ -302,3 +302,22 @@ fn mutate(request: &str, seed: u64) -> Vec<u8> {
     }
     bytes
 }
+
+/// Asks and asks, and reads nothing of what comes back.
+#[test]
+fn a_client_that_reads_nothing_is_cut_off() {
+    let data = tempfile::tempdir().unwrap();
+    init(data.path());
+    let server = Server::start(data.path());
+    let mut client = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+    client.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let started = Instant::now();
+    loop {
+        match client.write(b"GET /api/openapi.json HTTP/1.1\r\nHost: keyrack\r\n\r\n") {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_cut_off) => break,
+        }
+        assert!(started.elapsed() < Duration::from_secs(120), "still connected");
+    }
+}
