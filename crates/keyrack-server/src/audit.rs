@@ -3,7 +3,7 @@
 //! Each entry carries SHA-256 over itself and the hash before it, so that an entry that was changed, removed or moved
 //! shows. The newest hash is authenticated under the root key, so that the chain cannot be written anew either.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keyrack::{Holder, KeyId, OrganizationId, ProjectId};
 use serde::Serialize;
@@ -202,6 +202,8 @@ pub struct Report {
     pub is_whole: bool,
     /// Keys whose rows are older than the log says.
     pub put_back: Vec<KeyId>,
+    /// Keys that are in the log and have no row that can be used.
+    pub gone: Vec<KeyId>,
 }
 
 /// Reads the chain entry by entry, then every key, and notes what does not fit.
@@ -213,8 +215,12 @@ pub struct Check {
     faults: Vec<String>,
     put_back: Vec<KeyId>,
     is_whole: bool,
-    /// Newest version of each key that an entry speaks of.
+    /// Newest version of each key that an entry speaks of; taken out as the rows come.
     newest: BTreeMap<i64, i64>,
+    /// Version of each key that is kept.
+    kept: BTreeMap<i64, u32>,
+    /// Keys that are live.
+    live: BTreeSet<i64>,
 }
 
 impl Default for Check {
@@ -227,6 +233,8 @@ impl Default for Check {
             put_back: Vec::new(),
             is_whole: true,
             newest: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            live: BTreeSet::new(),
         }
     }
 }
@@ -242,7 +250,11 @@ impl Check {
         self.seq = entry.seq;
         self.hash.clone_from(&entry.hash);
         if entry.event.target.kind == "key" {
-            self.newest.insert(entry.event.target.id, entry.event.target.version);
+            let Target { id, version, .. } = entry.event.target;
+            let before = self.newest.insert(id, version);
+            if before.unwrap_or(0) >= version {
+                self.faults.push(format!("entry {} gives key {id} version {version}, which it had already", entry.seq));
+            }
         }
     }
 
@@ -264,10 +276,22 @@ impl Check {
         }
     }
 
+    /// A live key, as the start reads it.
+    pub fn live(&mut self, key: &StoredKey) {
+        let id = key.id.0;
+        let is_known = self.kept.get(&id) == Some(&key.version);
+        if !is_known || !self.live.insert(id) {
+            self.put_back.push(key.id);
+            self.faults.push(format!("key {id} has a live row that does not belong there"));
+        }
+    }
+
     /// A key, as it is kept.
     pub fn key(&mut self, key: &StoredKey) {
         self.keys += 1;
+        let is_first = self.kept.insert(key.id.0, key.version).is_none();
         match self.newest.remove(&key.id.0) {
+            None if !is_first => self.faults.push(format!("key {} has more than one row", key.id)),
             Some(version) if version == i64::from(key.version) => {}
             Some(version) => {
                 let is_old = i64::from(key.version) < version;
@@ -288,10 +312,10 @@ impl Check {
 
     /// What was found.
     pub fn report(mut self) -> Report {
-        // Damaged rows were not compared, so a key that is left over is only a fault if no row is damaged.
+        let gone: Vec<_> = self.newest.keys().map(|id| KeyId(*id)).collect();
+        // Damaged rows were not compared, so a key that is left over is only a fault of its own if no row is damaged.
         if self.faults.is_empty() {
-            let gone = self.newest.keys().map(|id| format!("key {id} is in the log, but its row is gone"));
-            self.faults.extend(gone);
+            self.faults.extend(gone.iter().map(|id| format!("key {id} is in the log, but its row is gone")));
         }
         Report {
             entries: self.seq,
@@ -299,6 +323,80 @@ impl Check {
             faults: self.faults,
             is_whole: self.is_whole,
             put_back: self.put_back,
+            gone,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keyrack::{ApiKey, KeyDigest, KeyKind};
+
+    use super::*;
+
+    fn key(version: u32, revoked: bool) -> StoredKey {
+        let value = ApiKey::generate(KeyKind::Operator, &[1; ApiKey::RANDOM_BYTES]);
+        StoredKey {
+            id: KeyId(6),
+            version,
+            holder: Holder::Operator,
+            is_system: false,
+            name: "key".to_owned(),
+            description: None,
+            mask: value.mask(),
+            digest: KeyDigest::of(&value),
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+            revoked_at: revoked.then_some(Timestamp(1)),
+        }
+    }
+
+    /// A log of one key that reached these versions, one entry each.
+    fn log(versions: &[i64]) -> Check {
+        let mut check = Check::default();
+        for (seq, version) in (1..).zip(versions) {
+            let event = Event {
+                actor: Actor::host(),
+                action: "key.update".to_owned(),
+                target: Target { kind: "key".to_owned(), id: 6, version: *version },
+                organization: None,
+                project: None,
+                before: None,
+                after: None,
+                request_id: "test".to_owned(),
+            };
+            let entry = Entry::chained(seq, Timestamp(0), event, &check.hash);
+            check.entry(&entry);
+        }
+        let (seq, hash) = (check.seq, check.hash.clone());
+        check.head(seq, &hash, true);
+        check
+    }
+
+    #[test]
+    fn a_row_that_only_the_start_would_see_is_found() {
+        let mut check = log(&[1, 2]);
+        check.key(&key(2, true));
+        check.live(&key(1, false));
+        check.sum(false);
+        let report = check.report();
+        assert_eq!(report.put_back, [KeyId(6)]);
+        assert_eq!(report.faults, ["key 6 has a live row that does not belong there"]);
+    }
+
+    #[test]
+    fn one_live_row_twice_is_found() {
+        let mut check = log(&[1]);
+        check.key(&key(1, false));
+        check.live(&key(1, false));
+        check.live(&key(1, false));
+        assert_eq!(check.report().put_back, [KeyId(6)]);
+    }
+
+    #[test]
+    fn a_version_that_a_key_had_already_makes_the_log_no_evidence() {
+        assert!(log(&[1, 2]).report().is_whole);
+        assert!(!log(&[1, 2, 2]).report().is_whole);
+        assert!(!log(&[1, 2, 1]).report().is_whole);
     }
 }

@@ -13,7 +13,7 @@ use crate::random::OsRandom;
 use crate::serve;
 use crate::telemetry;
 
-/// Issues API keys, says whether they may pass, and revokes them
+/// Issues the keys of an API, lists, changes and revokes them
 #[derive(Debug, Parser)]
 #[command(name = "keyrack", version, arg_required_else_help = true)]
 pub struct Cli {

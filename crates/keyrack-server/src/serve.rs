@@ -51,7 +51,9 @@ pub enum ServeError {
         source: StoreError,
     },
     /// There is one already.
-    #[error("there is a store in {dir} already, and nothing was changed. If its keys are lost, run: keyrack recover")]
+    #[error(
+        "there is a store in {dir} already, and nothing was changed. If its keys are lost, run: keyrack recover --project 1"
+    )]
     AlreadyThere {
         /// The data directory.
         dir: PathBuf,
@@ -123,7 +125,8 @@ pub async fn inspect(config: &Config) -> Result<Arc<Store>, ServeError> {
     let dir = &config.data_dir;
     let in_store = |source| ServeError::Store { dir: dir.clone(), source };
     let not_there = || ServeError::NotThere { dir: dir.clone() };
-    if !dir.join(DATABASE_FILE).exists() {
+    // If it cannot be seen, opening it says why.
+    if !dir.join(DATABASE_FILE).try_exists().unwrap_or(true) {
         return Err(not_there());
     }
     let root_key = RootKey::load(&config.root_key_file)?;

@@ -14,6 +14,7 @@ mod writing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use keyrack::{Index, ProjectId, Verifier};
 use sqlx::{SqliteConnection, SqlitePool};
@@ -23,7 +24,6 @@ pub use self::ballast::BALLAST_BYTES;
 use self::ballast::Ballast;
 pub use self::error::StoreError;
 pub use self::integrity::Loaded;
-use self::integrity::with_version;
 use self::transaction::WriterState;
 pub use self::transaction::{Need, Writing};
 pub use self::writing::By;
@@ -35,6 +35,9 @@ use crate::stored_key::StoredKey;
 
 /// Name of the database in the data directory.
 pub const DATABASE_FILE: &str = "keyrack.db";
+
+/// Connections for lists and reads.
+const READERS: u32 = 4;
 
 /// Part of a list, nearest to the listing's anchor first.
 #[derive(Debug)]
@@ -57,9 +60,14 @@ pub struct Store {
     /// Taken by changes that do not revoke, one at a time, before they wait for the writer: so a revocation waits for
     /// one of them at most, however many there are.
     ordinary_turn: Arc<Mutex<()>>,
+    /// Whether an unknown outcome is being settled.
+    is_settling: AtomicBool,
+    /// For readiness alone, so that lists cannot take it away.
+    pinger: SqlitePool,
     verifier: Arc<Verifier>,
     row_key: MacKey,
     head_key: MacKey,
+    sum_key: MacKey,
     root_check_key: MacKey,
     ballast: Arc<Ballast>,
     clock: Arc<dyn Clock>,
@@ -88,6 +96,7 @@ impl Store {
         // Before the first byte is written: is it the store that this root key was made for?
         store.check_root_key(&mut connection).await?;
         sqlite::migrate(&mut connection).await?;
+        sqlite::check_is_writable(&mut connection).await?;
         store.writer.lock().await.put(connection);
         Ok(store)
     }
@@ -110,11 +119,14 @@ impl Store {
         Arc::new(Self {
             writer: Arc::default(),
             ordinary_turn: Arc::default(),
-            readers: sqlite::open_for_reading(&file),
+            is_settling: AtomicBool::new(false),
+            readers: sqlite::open_for_reading(&file, READERS),
+            pinger: sqlite::open_for_reading(&file, 1),
             file,
             verifier,
             row_key: root_key.derive("keyrack api key row v1"),
             head_key: root_key.derive("keyrack audit head v1"),
+            sum_key: root_key.derive("keyrack live sum v1"),
             root_check_key: root_key.derive("keyrack root key check v1"),
             ballast: Arc::new(Ballast::new(data_dir)),
             clock,
@@ -148,7 +160,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if it does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let mut reader = self.readers.acquire().await?;
+        let mut reader = self.pinger.acquire().await?;
         sql::audit_head(&mut reader).await?.map(|_| ()).ok_or_else(no_head)
     }
 
@@ -194,6 +206,7 @@ impl Store {
     /// Closes the database, so that nothing is left in the write-ahead log.
     pub async fn close(&self) {
         self.readers.close().await;
+        self.pinger.close().await;
         self.writer.lock().await.close().await;
     }
 }

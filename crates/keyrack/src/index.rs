@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use self::table::Table;
-use crate::{KeyDigest, KeyId, KeyRecord, Unavailable};
+use crate::{KeyDigest, KeyId, KeyRecord, ProjectId, Unavailable};
 
 /// What happened to a key. Of two changes to one key the higher version holds; revocation holds whatever the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,10 +107,11 @@ impl Index {
         Ok(self.table.load().find(digest.words()).map_or(Lookup::Absent, |record| record.read()))
     }
 
-    /// Revokes every record of a key whose digest is not known any more. Looks at each record; false if there was none.
-    pub fn revoke_by_id(&self, id: KeyId) -> bool {
+    /// Revokes every record of a key whose digest is not known any more, if it belongs to a project that is named. Looks
+    /// at each record; false if there was none.
+    pub fn revoke_by_id(&self, id: KeyId, within: Option<ProjectId>) -> bool {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.table.load().revoke_by_id(id)
+        self.table.load().revoke_by_id(id, within)
     }
 
     /// Applies a change; when this returns, every later [`Index::find`] sees it. Changes may come twice and in any order.
@@ -141,7 +142,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Holder, KeyKind, OrganizationId, OrganizationRole, ProjectId, ProjectRole, Scope};
+    use crate::{Holder, KeyKind, OrganizationId, OrganizationRole, ProjectRole, Scope};
 
     /// A digest whose table position and tag are chosen, to force collisions.
     fn digest(position: u32, tag: u32, rest: u64) -> KeyDigest {
@@ -217,8 +218,9 @@ mod tests {
         for i in 1..=1_000_u32 {
             index.apply(&digest(i, i, 1), &KeyChange::Put(record(i.into(), 1, ProjectRole::Admin))).unwrap();
         }
-        assert!(index.revoke_by_id(KeyId(777)));
-        assert!(!index.revoke_by_id(KeyId(1_001)));
+        assert!(!index.revoke_by_id(KeyId(777), Some(ProjectId(8))));
+        assert!(index.revoke_by_id(KeyId(777), Some(ProjectId(7))));
+        assert!(!index.revoke_by_id(KeyId(1_001), None));
         assert_eq!(index.find(&digest(777, 777, 1)), Ok(Lookup::Dead(KeyId(777))));
         assert!(matches!(index.find(&digest(778, 778, 1)), Ok(Lookup::Live(_))));
     }

@@ -51,6 +51,7 @@ impl FromRequestParts<Arc<App>> for ProjectAdmin {
         let presented = ApiKey::parse(presented(&parts.headers)?)
             .map_err(|NotAKey| problem(VerifyError::Denied { denial: Denial::Malformed, key: None }))?;
         let (key, project) = verify(app, &presented)?;
+        tracing::Span::current().record("key", key.id().0);
         Ok(Self { key, project, presented, request_id: RequestId::of(parts) })
     }
 }
@@ -58,7 +59,6 @@ impl FromRequestParts<Arc<App>> for ProjectAdmin {
 fn verify(app: &App, presented: &ApiKey) -> Result<(VerifiedKey, ProjectCaller), Problem> {
     let admin = Requirement::Project { least: ProjectRole::Admin };
     let key = app.verifier.verify_key(presented, admin).map_err(problem)?;
-    tracing::Span::current().record("key", key.id().0);
     let project = ProjectCaller::of(&key).ok_or_else(|| Problem::unauthenticated(true))?;
     Ok((key, project))
 }
@@ -89,9 +89,10 @@ fn problem(error: VerifyError) -> Problem {
                 Denial::Malformed | Denial::Unknown | Denial::Revoked | Denial::WrongSurface => {
                     Problem::unauthenticated(true)
                 }
-                Denial::ScopeTooSmall => {
-                    Problem::new(Code::PermissionDenied, "This takes a key of scope `secret`; this key is public.")
-                }
+                Denial::ScopeTooSmall => Problem::new(
+                    Code::PermissionDenied,
+                    "This takes a key of scope `secret` and role `admin`; this key is public.",
+                ),
                 Denial::RoleTooSmall { needs } => {
                     Problem::new(Code::PermissionDenied, format!("This takes a key of role `{needs}`."))
                 }

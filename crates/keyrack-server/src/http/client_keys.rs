@@ -109,10 +109,10 @@ pub struct ChangeKey {
     /// 1 to 255 characters after trimming, no control characters.
     #[schema(min_length = 1, max_length = 255, nullable = false, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     name: Option<String>,
-    /// A publishable key stays public.
+    /// `secret` or `public`; a publishable key stays public.
     #[schema(pattern = "^(public|secret)$", nullable = false)]
     scope: Option<String>,
-    /// Not above the caller's own.
+    /// `support`, `smtpproxy`, `editor`, `publisher` or `admin`; not above the caller's own.
     #[schema(pattern = "^(support|smtpproxy|editor|publisher|admin)$", nullable = false)]
     role: Option<String>,
     /// At most 2,048 characters, or null for none.
@@ -131,7 +131,7 @@ pub struct ChangeKey {
     responses(
         (status = 200, description = "The key with its whole value", body = KeyBody<'static>),
         (status = "4XX", description = "Not created", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = "5XX", description = "Try again", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not done; 503 says when to try again", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn create(
@@ -167,7 +167,7 @@ pub(super) async fn create(
     responses(
         (status = 200, description = "A page of keys", body = KeyPage<'static>),
         (status = "4XX", description = "Not listed", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = "5XX", description = "Try again", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not done; 503 says when to try again", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn list(
@@ -214,7 +214,7 @@ pub(super) async fn list(
     responses(
         (status = 200, description = "The key, masked", body = KeyBody<'static>),
         (status = "4XX", description = "Not read", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = "5XX", description = "Try again", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not done; 503 says when to try again", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -239,7 +239,7 @@ pub(super) async fn read(
     responses(
         (status = 200, description = "The key as it is now, masked", body = KeyBody<'static>),
         (status = "4XX", description = "Not changed", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = "5XX", description = "Try again", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not done; 503 says when to try again", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn change(
@@ -269,7 +269,7 @@ pub(super) async fn change(
     responses(
         (status = 200, description = "The key, dead", body = RevokedKey<'static>),
         (status = "4XX", description = "Not revoked", body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = "5XX", description = "Try again", body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not done; 503 says when to try again", body = ProblemDocument<'static>, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn revoke(
@@ -284,7 +284,7 @@ pub(super) async fn revoke(
                 revoke_once(&app, &mut caller, id).await??
             }
             Err(KeysError::Store(error @ StoreError::Damaged { .. })) => {
-                app.store.kill_in_memory(KeyId(id));
+                app.store.kill_in_memory(KeyId(id), Some(caller.project.project));
                 return Err(error.into());
             }
             outcome => outcome?,

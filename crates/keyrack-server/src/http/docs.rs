@@ -177,6 +177,11 @@ fn reference() -> Vec<Section> {
         }
     }
     sections.sort_by_key(|section| section.tag != "Project keys");
+    // In the order in which somebody new needs them.
+    let order = ["POST", "GET", "PATCH", "DELETE"];
+    for section in &mut sections {
+        section.calls.sort_by_key(|call| order.iter().position(|method| *method == call.method));
+    }
     sections
 }
 

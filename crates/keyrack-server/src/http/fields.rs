@@ -2,11 +2,18 @@
 
 use std::str::FromStr;
 
-use keyrack::UnknownWord;
+use keyrack::{ApiKey, UnknownWord};
 use serde_json::Value;
 
 use super::body::Object;
 use super::problem::{Code, Fault, Problem};
+
+const NO_KEY: &str = "must not contain a key: it would be kept and shown. Revoke that key if others have seen it";
+
+/// Whether a whole key stands anywhere in a text.
+fn holds_a_key(text: &str) -> bool {
+    text.as_bytes().windows(ApiKey::BYTES).any(|part| ApiKey::parse(part).is_ok())
+}
 
 /// Somebody may put a key where a field's name belongs, or a good part of one, in whatever case. Words have no digits, and
 /// keys have: a long name that could be of a key is not repeated.
@@ -71,6 +78,9 @@ impl Fields {
         } else if text.chars().count() > most {
             self.fault(param, Code::ParameterInvalidFormat, format!("must have at most {most} characters"));
             None
+        } else if holds_a_key(text) {
+            self.fault(param, Code::ParameterInvalidFormat, NO_KEY);
+            None
         } else if text.chars().any(char::is_control) {
             self.fault(param, Code::ParameterInvalidFormat, "must not contain control characters");
             None
@@ -86,6 +96,10 @@ impl Fields {
             Value::Null => Some(None),
             Value::String(text) if text.chars().count() > most => {
                 self.fault(param, Code::ParameterInvalidFormat, format!("must have at most {most} characters"));
+                None
+            }
+            Value::String(text) if holds_a_key(&text) => {
+                self.fault(param, Code::ParameterInvalidFormat, NO_KEY);
                 None
             }
             Value::String(text) if text.contains('\0') => {

@@ -70,9 +70,8 @@ pub(super) fn list(query: Option<&str>, project: ProjectId, cursors: &Cursors) -
 
 fn limit(text: Option<&str>) -> Result<i64, Problem> {
     let Some(text) = text else { return Ok(DEFAULT_LIMIT) };
-    let plain = text == "-1" || (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
-    match text.parse() {
-        Ok(limit) if plain && (limit == ALL || (1..=MOST_ROWS).contains(&limit)) => Ok(limit),
+    match text.parse::<i64>() {
+        Ok(limit) if limit.to_string() == text && (limit == ALL || (1..=MOST_ROWS).contains(&limit)) => Ok(limit),
         Ok(_) | Err(_) => Err(wrong("limit", &format!("Send 1 to {MOST_ROWS}, or {ALL} for all."))),
     }
 }

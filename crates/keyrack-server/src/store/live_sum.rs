@@ -1,9 +1,11 @@
 //! One number over all live keys, so that a row that was put back, taken out or doubled shows at the next start.
 //!
-//! The MACs of the rows are added up, each as four 64-bit numbers, and the sum is authenticated together with the newest
-//! audit hash. Each change adds the MAC of the new row and takes that of the old one away; a start adds up what it reads.
+//! Each live row has a summand, a keyed hash of it that is nowhere stored, taken as four 64-bit numbers. Their sum, masked
+//! by another keyed hash, is stored and authenticated together with the newest audit hash: who reads the database learns
+//! no summand and no difference of two, and so cannot make rows that cancel out. Each change adds the summand of the new
+//! row and takes that of the old one away; a start adds up what it reads.
 
-/// The sum of the MACs of all live rows.
+/// The sum over all live rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LiveSum([u64; 4]);
 
@@ -19,17 +21,17 @@ impl LiveSum {
     }
 
     #[must_use]
-    pub(super) fn with(self, tag: &[u8; 32]) -> Self {
-        self.combine(tag, u64::wrapping_add)
+    pub(super) fn with(self, summand: &[u8; 32]) -> Self {
+        self.combine(summand, u64::wrapping_add)
     }
 
     #[must_use]
-    pub(super) fn without(self, tag: &[u8; 32]) -> Self {
-        self.combine(tag, u64::wrapping_sub)
+    pub(super) fn without(self, summand: &[u8; 32]) -> Self {
+        self.combine(summand, u64::wrapping_sub)
     }
 
-    fn combine(mut self, tag: &[u8; 32], operation: fn(u64, u64) -> u64) -> Self {
-        for (sum, word) in self.0.iter_mut().zip(tag.as_chunks::<8>().0) {
+    fn combine(mut self, summand: &[u8; 32], operation: fn(u64, u64) -> u64) -> Self {
+        for (sum, word) in self.0.iter_mut().zip(summand.as_chunks::<8>().0) {
             *sum = operation(*sum, u64::from_le_bytes(*word));
         }
         self

@@ -285,24 +285,34 @@ pub(super) async fn for_each_audit_entry(
          project_id, before_json, after_json, request_id, hash FROM audit_events ORDER BY seq",
     )
     .fetch(on);
+    let mut last = 0;
     while let Some(row) = rows.try_next().await? {
-        let event = Event {
-            actor: Actor { kind: row.try_get("actor_kind")?, id: row.try_get("actor_id")? },
-            action: row.try_get("action")?,
-            target: Target {
-                kind: row.try_get("target_kind")?,
-                id: row.try_get("target_id")?,
-                version: row.try_get("target_version")?,
-            },
-            organization: row.try_get("organization_id")?,
-            project: row.try_get("project_id")?,
-            before: row.try_get("before_json")?,
-            after: row.try_get("after_json")?,
-            request_id: row.try_get("request_id")?,
-        };
-        each(Entry { seq: row.try_get("seq")?, at: Timestamp(row.try_get("at")?), event, hash: row.try_get("hash")? });
+        let entry = entry_of(&row).map_err(|_of_another_type| StoreError::Damaged {
+            what: format!("the audit entry after {last} cannot be read"),
+        })?;
+        last = entry.seq;
+        each(entry);
     }
     Ok(())
+}
+
+fn entry_of(row: &Row) -> Result<Entry, sqlx::Error> {
+    let event = Event {
+        actor: Actor { kind: row.try_get("actor_kind")?, id: row.try_get("actor_id")? },
+        action: row.try_get("action")?,
+        target: Target {
+            kind: row.try_get("target_kind")?,
+            id: row.try_get("target_id")?,
+            version: row.try_get("target_version")?,
+        },
+        organization: row.try_get("organization_id")?,
+        project: row.try_get("project_id")?,
+        before: row.try_get("before_json")?,
+        after: row.try_get("after_json")?,
+        request_id: row.try_get("request_id")?,
+    };
+    let at = Timestamp(row.try_get("at")?);
+    Ok(Entry { seq: row.try_get("seq")?, at, event, hash: row.try_get("hash")? })
 }
 
 pub(super) async fn insert_change(on: &mut Connection, seq: i64, key: KeyId) -> Result<(), sqlx::Error> {

@@ -19,7 +19,6 @@ pub(super) const FULL: u32 = 13;
 pub(super) const NOT_A_DATABASE: u32 = 26;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-const READERS: u32 = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The primary result code (the low byte of the extended one), if the database itself gave the error.
@@ -47,9 +46,9 @@ pub(super) async fn open_for_writing(file: &Path) -> Result<SqliteConnection, sq
 }
 
 /// A pool of connections that only read. None is opened yet.
-pub(super) fn open_for_reading(file: &Path) -> SqlitePool {
+pub(super) fn open_for_reading(file: &Path, connections: u32) -> SqlitePool {
     SqlitePoolOptions::new()
-        .max_connections(READERS)
+        .max_connections(connections)
         .acquire_timeout(BUSY_TIMEOUT)
         .connect_lazy_with(options(file).pragma("query_only", "ON"))
 }
@@ -98,6 +97,13 @@ pub(super) async fn has_schema(connection: &mut SqliteConnection) -> Result<bool
     Ok(found.fetch_optional(connection).await?.is_some())
 }
 
+/// Refuses a file that SQLite could open only for reading, which it does without a word.
+pub(super) async fn check_is_writable(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(BEGIN_WRITE).execute(&mut *connection).await?;
+    sqlx::query("ROLLBACK").execute(connection).await?;
+    Ok(())
+}
+
 /// Refuses a schema that has to be migrated first.
 pub(super) async fn check_is_newest(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let (found, known) = (schema_of(connection).await?, newest());
@@ -133,7 +139,7 @@ mod tests {
         let file = dir.path().join("store.db");
         let mut writer = open_for_writing(&file).await.unwrap();
         migrate(&mut writer).await.unwrap();
-        let mut reader = open_for_reading(&file).acquire().await.unwrap();
+        let mut reader = open_for_reading(&file, 1).acquire().await.unwrap();
         let ask = async |connection: &mut SqliteConnection, pragma: &'static str| -> String {
             let row = sqlx::query(pragma).fetch_one(connection).await.unwrap();
             row.try_get::<String, _>(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string())

@@ -1,6 +1,7 @@
 //! How a change begins and ends: whose turn it is, and when it is in force.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use keyrack::{KeyChange, KeyDigest, KeyId};
@@ -32,9 +33,11 @@ pub enum Need {
 /// The connection that writes, and how far the index has come.
 #[derive(Default)]
 pub(super) struct WriterState {
-    /// `None` before the first change and after a failure: the next one opens it anew and finds out what was committed.
+    /// `None` after a failure: the next one opens it anew and finds out what was committed.
     connection: Option<SqliteConnection>,
     in_transaction: bool,
+    /// Set when the process lets go of the store: a change that still waits must not open it again.
+    is_closed: bool,
     /// Number of the newest change that the index holds.
     pub(super) applied: i64,
 }
@@ -45,6 +48,7 @@ impl WriterState {
     }
 
     pub(super) async fn close(&mut self) {
+        self.is_closed = true;
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
         {
@@ -70,7 +74,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Busy`] if the turn does not come, [`StoreError::Full`] if only revocations have room left.
     pub async fn begin(self: &Arc<Self>, need: Need) -> Result<Writing, StoreError> {
-        let (turn, state) = self.turn(need).await.ok_or(StoreError::Busy)?;
+        let (turn, state) = self.turn(need).await.filter(|(_, state)| !state.is_closed).ok_or(StoreError::Busy)?;
         if need == Need::Ordinary && !self.ballast.is_whole() {
             let ballast = Arc::clone(&self.ballast);
             if !tokio::task::spawn_blocking(move || ballast.fill()).await.unwrap_or(false) {
@@ -109,11 +113,12 @@ impl Store {
             tracing::warn!(%error, "the outcome of a change is still open; trying again");
             tokio::time::sleep(SETTLE_INTERVAL).await;
         }
+        self.is_settling.store(false, Ordering::Relaxed);
         tracing::info!("the outcome of the last change is settled");
     }
 
     async fn settle_once(self: &Arc<Self>) -> Result<(), StoreError> {
-        let mut writing = self.begin(Need::Ordinary).await?;
+        let mut writing = self.begin(Need::Revocation).await?;
         // A change that is one: SQLite does not write what stays the same.
         sql::next_id(writing.connection()?, "settlement").await?;
         writing.commit_or_fail().await
@@ -141,7 +146,7 @@ impl Writing {
                 match self.store.authentic(&row) {
                     Ok(key) => self.store.apply(&key.digest, &change_of(&key))?,
                     // Refused as it would be at a start; the others must not wait for it.
-                    Err(_) => self.store.kill_in_memory(KeyId(row.try_get("id")?)),
+                    Err(_) => self.store.kill_in_memory(KeyId(row.try_get("id")?), None),
                 }
                 self.state.applied = row.try_get("seq")?;
             }
@@ -157,7 +162,8 @@ impl Writing {
     pub async fn commit(self) -> Result<(), StoreError> {
         let store = Arc::clone(&self.store);
         let outcome = self.commit_or_fail().await;
-        if let Err(StoreError::OutcomeUnknown(_)) = outcome {
+        let is_open = matches!(outcome, Err(StoreError::OutcomeUnknown(_)));
+        if is_open && !store.is_settling.swap(true, Ordering::Relaxed) {
             tokio::spawn(store.settle());
         }
         outcome

@@ -4,7 +4,7 @@ use keyrack::ProjectId;
 
 use super::live_sum::LiveSum;
 use super::transaction::{Writing, change_of};
-use super::{StoreError, sql, with_version};
+use super::{StoreError, sql};
 use crate::audit::{self, Actor, Entry, Event, NO_HASH, Target, tenant_of};
 use crate::clock::Timestamp;
 use crate::crash::crash_point;
@@ -34,13 +34,23 @@ impl Writing {
         Ok(sql::next_id(self.connection()?, "api_key").await?)
     }
 
-    /// A live key of a project.
+    /// A live key of a project, to be changed.
     ///
     /// # Errors
-    /// [`StoreError`] if it cannot be read or is damaged: a damaged row is never authenticated anew.
+    /// [`StoreError`] if it cannot be read or is damaged, or if it is not the state that is in force: what was tampered
+    /// with, or put back while the server runs, is never authenticated anew.
     pub async fn project_key(&mut self, project: ProjectId, id: i64) -> Result<Option<StoredKey>, StoreError> {
         let row = sql::project_key(self.connection()?, project, id).await?;
-        row.map(|row| self.store.authentic(&row)).transpose()
+        let Some(key) = row.map(|row| self.store.authentic(&row)).transpose()? else { return Ok(None) };
+        let changed_here = self.effects.iter().rev().find(|(digest, _)| *digest == key.digest);
+        let is_in_force = match changed_here {
+            Some((_, change)) => *change == change_of(&key),
+            None => self.store.is_in_force(&key),
+        };
+        if is_in_force {
+            return Ok(Some(key));
+        }
+        Err(StoreError::Damaged { what: format!("the row of key {id} is not the one that is in force") })
     }
 
     /// Writes a key that is new, with its audit and change-log entries.
@@ -48,10 +58,10 @@ impl Writing {
     /// # Errors
     /// [`StoreError`]; then nothing of this transaction will be committed.
     pub async fn insert_key(&mut self, key: &StoredKey, action: &str, by: &By) -> Result<(), StoreError> {
-        let tag = self.store.row_tag(key);
-        sql::insert_key(self.connection()?, key, &with_version(tag)).await?;
+        let mac = self.store.row_mac(key);
+        sql::insert_key(self.connection()?, key, &mac).await?;
         crash_point("after-key-row");
-        self.record_key(None, (key, tag), action, by).await
+        self.record_key(None, key, action, by).await
     }
 
     /// Writes a key that was changed, with its audit and change-log entries. `after` is one version on.
@@ -65,18 +75,18 @@ impl Writing {
         action: &str,
         by: &By,
     ) -> Result<(), StoreError> {
-        let tag = self.store.row_tag(after);
-        if !sql::update_key(self.connection()?, after, &with_version(tag)).await? {
+        let mac = self.store.row_mac(after);
+        if !sql::update_key(self.connection()?, after, &mac).await? {
             return Err(StoreError::Damaged { what: format!("key {} changed while it was locked", after.id) });
         }
         crash_point("after-key-row");
-        self.record_key(Some(before), (after, tag), action, by).await
+        self.record_key(Some(before), after, action, by).await
     }
 
     async fn record_key(
         &mut self,
         before: Option<&StoredKey>,
-        (after, tag): (&StoredKey, [u8; 32]),
+        after: &StoredKey,
         action: &str,
         by: &By,
     ) -> Result<(), StoreError> {
@@ -91,15 +101,15 @@ impl Writing {
             after: Some(audit::describe(after)),
             request_id: by.request_id.clone(),
         };
-        let gone = before.map(|before| self.store.row_tag(before));
-        let come = after.revoked_at.is_none().then_some(tag);
+        let gone = before.map(|before| self.store.summand(before));
+        let come = after.revoked_at.is_none().then(|| self.store.summand(after));
         let seq = self.record(event, gone, come).await?;
         sql::insert_change(self.connection()?, seq, after.id).await?;
         self.effects.push((after.digest, change_of(after)));
         Ok(())
     }
 
-    /// Adds an entry to the audit chain, and takes the MACs of rows that are no longer live, or newly so, into account.
+    /// Adds an entry to the audit chain, and adds or takes away the summands of rows that are live now, or no longer.
     async fn record(
         &mut self,
         event: Event,
@@ -107,16 +117,14 @@ impl Writing {
         come: Option<[u8; 32]>,
     ) -> Result<i64, StoreError> {
         let known = sql::take_seq(self.connection()?).await?;
-        let sum = LiveSum::from_bytes(&known.live_sum).filter(|_| self.store.is_authentic(&known));
+        let sum = self.store.sum_of(&known).filter(|_| self.store.is_authentic(&known));
         let damaged = || StoreError::Damaged { what: "the newest audit hash does not authenticate".to_owned() };
-        let sum = sum.ok_or_else(damaged)?;
-        let sum = gone.map_or(sum, |tag| sum.without(&tag));
-        let sum = come.map_or(sum, |tag| sum.with(&tag)).to_bytes();
+        let sum = gone.iter().fold(sum.ok_or_else(damaged)?, LiveSum::without);
+        let sum = come.iter().fold(sum, LiveSum::with);
 
         let entry = Entry::chained(known.seq + 1, self.now, event, &known.hash);
         sql::insert_audit_entry(self.connection()?, &entry).await?;
-        let mac = self.store.head_mac(entry.seq, &entry.hash, &sum);
-        let head = sql::Head { seq: entry.seq, hash: entry.hash, live_sum: sum, mac };
+        let head = self.store.head_of(entry.seq, entry.hash, sum);
         sql::set_audit_head(self.connection()?, &head).await?;
         crash_point("after-audit-entry");
         self.newest = Some((head.seq, head.hash));
@@ -160,9 +168,7 @@ impl Writing {
     pub async fn set_up(&mut self) -> Result<(), StoreError> {
         let (now, check) = (self.now, self.store.root_key_check());
         sql::insert_installation(self.connection()?, now, &check).await?;
-        let live_sum = LiveSum::default().to_bytes();
-        let mac = self.store.head_mac(0, &NO_HASH, &live_sum);
-        let head = sql::Head { seq: 0, hash: NO_HASH.to_vec(), live_sum, mac };
+        let head = self.store.head_of(0, NO_HASH.to_vec(), LiveSum::default());
         sql::insert_audit_head(self.connection()?, &head).await?;
         Ok(())
     }

@@ -144,6 +144,25 @@ async fn a_damaged_row_hurts_nobody_else_and_can_be_killed() {
     assert_eq!(app.call_with(&value, ("GET", KEYS), None, &[]).await.status, 401);
 }
 
+/// Somebody who can write the database puts the row of a dead key back while the server runs, and has it changed.
+#[tokio::test]
+async fn a_row_put_back_while_the_server_runs_is_not_authenticated_anew() {
+    let app = TestApp::new().await;
+    let (id, value) = app.create(json!({"name": "leaked", "role": "admin"})).await;
+    let target = format!("{KEYS}/{id}");
+    let mut database = SqliteConnection::connect(&format!("sqlite:{}", app.database().display())).await.unwrap();
+    run(&mut database, "CREATE TABLE kept AS SELECT * FROM api_keys".to_owned()).await;
+    assert_eq!(app.call(("DELETE", &target), None).await.status, 200);
+    run(&mut database, format!("DELETE FROM api_keys WHERE id = {id}")).await;
+    run(&mut database, format!("INSERT INTO api_keys SELECT * FROM kept WHERE id = {id}")).await;
+
+    assert_eq!(app.call(("PATCH", &target), Some(json!({"name": "back"}))).await.status, 500);
+    assert_eq!(app.call(("DELETE", &target), None).await.status, 500);
+    assert_eq!(app.call_with(&value, ("GET", KEYS), None, &[]).await.status, 401);
+    let report = app.app.store.verify_audit().await.unwrap();
+    assert_eq!(report.put_back, [keyrack::KeyId(id)]);
+}
+
 /// With the store closed every read of it fails, and every caller is judged all the same.
 #[tokio::test]
 async fn a_caller_is_verified_without_the_store() {

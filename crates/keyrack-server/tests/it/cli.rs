@@ -187,11 +187,11 @@ fn init_leaves_a_store_that_exists_alone() {
     let host = Host::new();
     host.refuses(&["init", "--json"], &expect![[r#"
         exit 1
-        keyrack: there is a store in PLACE/data already, and nothing was changed. If its keys are lost, run: keyrack recover
+        keyrack: there is a store in PLACE/data already, and nothing was changed. If its keys are lost, run: keyrack recover --project 1
     "#]]);
     host.refuses(&["init"], &expect![[r#"
         exit 1
-        keyrack: there is a store in PLACE/data already, and nothing was changed. If its keys are lost, run: keyrack recover
+        keyrack: there is a store in PLACE/data already, and nothing was changed. If its keys are lost, run: keyrack recover --project 1
     "#]]);
 }
 

@@ -315,7 +315,7 @@ fn a_client_that_reads_nothing_is_cut_off() {
     loop {
         match client.write(b"GET /api/openapi.json HTTP/1.1\r\nHost: keyrack\r\n\r\n") {
             Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_cut_off) => break,
         }
         assert!(started.elapsed() < Duration::from_secs(120), "still connected");

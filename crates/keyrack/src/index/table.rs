@@ -66,10 +66,14 @@ impl Table {
         Ok(true)
     }
 
-    /// Marks every record of a key dead; false if there is none. Only one thread at a time may call it.
-    pub(super) fn revoke_by_id(&self, id: KeyId) -> bool {
+    /// Marks every record of a key dead, of that project if one is named; false if there is none. Only one thread at a
+    /// time may call it.
+    pub(super) fn revoke_by_id(&self, id: KeyId, within: Option<ProjectId>) -> bool {
         let used = self.chunks.iter().flat_map(|chunk| chunk.iter()).take(self.len());
-        let own = used.filter(|record| record.id.load(Ordering::Relaxed).cast_signed() == id.0);
+        let is_within =
+            |record: &Record| within.is_none_or(|project| upper(record.owner.load(Ordering::Relaxed)) == project.0);
+        let is_it = |record: &Record| record.id.load(Ordering::Relaxed).cast_signed() == id.0 && is_within(record);
+        let own = used.filter(|record| is_it(record));
         own.map(|record| record.facts.store(DEAD, Ordering::Release)).count() > 0
     }
 
