@@ -107,11 +107,8 @@ pub async fn open(config: &Config) -> Result<Installation, ServeError> {
     let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
     let store = Store::open(dir, &root_key, Arc::clone(&verifier), Arc::new(SystemClock)).await.map_err(in_store)?;
     data_dir::sync_parent(&dir.join(DATABASE_FILE)).map_err(|source| DataDirError::Io { dir: dir.clone(), source })?;
-    let first_keys = if store.is_set_up().await.map_err(in_store)? {
-        None
-    } else {
-        Some(installation::set_up(&store, &OsRandom).await.map_err(in_store)?)
-    };
+    let first_keys =
+        if store.was_set_up() { None } else { Some(installation::set_up(&store, &OsRandom).await.map_err(in_store)?) };
     let loaded = store.load().await.map_err(in_store)?;
     tracing::info!(keys = loaded.keys, refused = loaded.refused, "the index is loaded");
     Ok(Installation { store, verifier, root_key, first_keys, _lock: lock })
@@ -131,7 +128,7 @@ pub async fn inspect(config: &Config) -> Result<Arc<Store>, ServeError> {
     }
     let root_key = RootKey::load(&config.root_key_file)?;
     let store = Store::inspect(dir, &root_key, Arc::new(SystemClock)).await.map_err(in_store)?;
-    if store.is_set_up().await.map_err(in_store)? { Ok(store) } else { Err(not_there()) }
+    if store.was_set_up() { Ok(store) } else { Err(not_there()) }
 }
 
 /// Opens an installation that is there already.

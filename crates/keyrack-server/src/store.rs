@@ -55,6 +55,7 @@ pub struct Rows {
 /// The store of one installation.
 pub struct Store {
     file: PathBuf,
+    was_set_up: bool,
     readers: SqlitePool,
     writer: Arc<Mutex<WriterState>>,
     /// Taken by changes that do not revoke, one at a time, before they wait for the writer: so a revocation waits for
@@ -84,7 +85,7 @@ impl Store {
         verifier: Arc<Verifier>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreError> {
-        let store = Self::of(data_dir, root_key, verifier, clock);
+        let mut store = Self::of(data_dir, root_key, verifier, clock);
         let mut connection = match sqlite::open_for_writing(&store.file).await {
             Ok(connection) => connection,
             Err(error) if sqlite::may_be_for_want_of_room(&error) => {
@@ -94,11 +95,11 @@ impl Store {
             Err(error) => return Err(error.into()),
         };
         // Before the first byte is written: is it the store that this root key was made for?
-        store.check_root_key(&mut connection).await?;
+        store.was_set_up = store.check_root_key(&mut connection).await?;
         sqlite::migrate(&mut connection).await?;
         sqlite::check_is_writable(&mut connection).await?;
         store.writer.lock().await.put(connection);
-        Ok(store)
+        Ok(Arc::new(store))
     }
 
     /// Opens a store only to look at it: nothing is made or migrated, and a server may be using it.
@@ -106,17 +107,19 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if it cannot be opened, has another schema than this program, or was set up with another root key.
     pub async fn inspect(data_dir: &Path, root_key: &RootKey, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StoreError> {
-        let store = Self::of(data_dir, root_key, Arc::new(Verifier::new(Index::with_capacity(0))), clock);
+        let mut store = Self::of(data_dir, root_key, Arc::new(Verifier::new(Index::with_capacity(0))), clock);
         let mut reader = store.readers.acquire().await?;
-        if store.check_root_key(&mut reader).await? {
+        store.was_set_up = store.check_root_key(&mut reader).await?;
+        if store.was_set_up {
             sqlite::check_is_newest(&mut reader).await?;
         }
-        Ok(store)
+        Ok(Arc::new(store))
     }
 
-    fn of(data_dir: &Path, root_key: &RootKey, verifier: Arc<Verifier>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    fn of(data_dir: &Path, root_key: &RootKey, verifier: Arc<Verifier>, clock: Arc<dyn Clock>) -> Self {
         let file = data_dir.join(DATABASE_FILE);
-        Arc::new(Self {
+        Self {
+            was_set_up: false,
             writer: Arc::default(),
             ordinary_turn: Arc::default(),
             is_settling: AtomicBool::new(false),
@@ -130,7 +133,7 @@ impl Store {
             root_check_key: root_key.derive("keyrack root key check v1"),
             ballast: Arc::new(Ballast::new(data_dir)),
             clock,
-        })
+        }
     }
 
     /// Whether the installation was set up; an error if it was, with another root key.
@@ -146,13 +149,9 @@ impl Store {
         }
     }
 
-    /// Whether the installation was set up.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the store cannot be read.
-    pub async fn is_set_up(&self) -> Result<bool, StoreError> {
-        let mut reader = self.readers.acquire().await?;
-        self.check_root_key(&mut reader).await
+    /// Whether the installation had been set up when the store was opened.
+    pub const fn was_set_up(&self) -> bool {
+        self.was_set_up
     }
 
     /// Answers if the database does.
