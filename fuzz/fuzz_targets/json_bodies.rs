@@ -2,7 +2,7 @@
 #![no_main]
 
 use keyrack_server::http::body;
-use keyrack_server::http::client_keys::{parse_new, parse_patch};
+use keyrack_server::http::keys::{parse_new, parse_patch};
 use keyrack_server::keys::{MOST_DESCRIPTION_CHARACTERS, MOST_NAME_CHARACTERS};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
@@ -19,14 +19,14 @@ fuzz_target!(|data: &[u8]| {
 
 fn check(body: &[u8]) {
     if let Ok(new) = body::parse(body).and_then(parse_new) {
-        check_name(&new.name);
-        check_description(new.description.as_deref());
+        check_name(&new.labels.name);
+        check_description(new.labels.description.as_deref());
     }
     if let Ok(patch) = body::parse(body).and_then(parse_patch) {
-        if let Some(name) = &patch.name {
+        if let Some(name) = &patch.labels.name {
             check_name(name);
         }
-        check_description(patch.description.flatten().as_deref());
+        check_description(patch.labels.description.flatten().as_deref());
     }
 }
 

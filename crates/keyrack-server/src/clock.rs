@@ -7,6 +7,11 @@ use std::fmt;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
+    /// Reads a time as ISO 8601 writes it, with an offset or `Z`; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>().ok().map(|time| Self(time.as_microsecond()))
+    }
+
     /// This long after; stops at the end of time.
     #[must_use]
     pub const fn plus_seconds(self, seconds: i64) -> Self {

@@ -4,10 +4,15 @@ use keyrack::{ApiKey, Holder, KeyKind, OrganizationId, OrganizationRole, Project
 use serde::Serialize;
 use std::sync::Arc;
 
-use crate::audit::Actor;
+use crate::actor::Actor;
+use crate::kept::Kept as _;
 use crate::keys::{self, Labels};
+use crate::organizations;
+use crate::projects;
 use crate::random::Random;
-use crate::store::{By, Need, Store, StoreError, Writing};
+use crate::refusal::Refusal;
+use crate::store::{By, Find as _, Need, Store, StoreError, Writing};
+use crate::tenancy::{Organization, Project, ProjectFields};
 
 /// What the first start hands out, once. Serialising it is the way out of the secrets; `Debug` shows masks.
 #[derive(Debug)]
@@ -69,13 +74,19 @@ pub enum RecoverError {
         /// The number asked for.
         id: i64,
     },
-    /// The store did not do it.
+    /// It was refused.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Refused(#[from] Refusal),
+}
+
+impl From<StoreError> for RecoverError {
+    fn from(error: StoreError) -> Self {
+        Self::Refused(error.into())
+    }
 }
 
 fn by_host(command: &str) -> By {
-    By { actor: Actor::host(), request_id: format!("host:{command}") }
+    By { actor: Actor::HOST, request_id: format!("host:{command}") }
 }
 
 /// Sets a new installation up in one transaction: one organization, one project, a key for each surface.
@@ -83,20 +94,30 @@ fn by_host(command: &str) -> By {
 /// # Errors
 /// [`StoreError`]; nothing is set up then, and the next start tries again.
 pub async fn set_up(store: &Arc<Store>, random: &dyn Random) -> Result<FirstKeys, StoreError> {
-    let by = by_host("init");
     let mut writing = store.begin(Need::Ordinary).await?;
     writing.set_up().await?;
-    let operator = minted(&mut writing, Holder::Operator, "First operator key", "key.create", &by, random).await?;
-
-    let organization_id = writing.insert_organization("default", &by).await?;
-    let owner = owner_of(organization_id)?;
-    let organization = minted(&mut writing, owner, "First owner key", "key.create", &by, random).await?;
-
-    let project_id = writing.insert_project(organization_id, "Default", &by).await?;
-    let admin = admin_of(project_id, organization_id)?;
-    let project = minted(&mut writing, admin, "First admin key", "key.create", &by, random).await?;
-
+    let keys = first_keys(&mut writing, &by_host("init"), random).await.map_err(|refusal| match refusal {
+        Refusal::Store(error) => error,
+        other => StoreError::Damaged { what: format!("cannot be set up: {other}") },
+    })?;
     writing.commit().await?;
+    Ok(keys)
+}
+
+async fn first_keys(writing: &mut Writing, by: &By, random: &dyn Random) -> Result<FirstKeys, Refusal> {
+    let label = Labels::named("First operator key");
+    let (_, operator) = keys::mint(writing, Holder::Operator, false, label, "key.create", by, random).await?;
+    let (owner, _, organization) = organizations::create(writing, "default".to_owned(), None, by, random).await?;
+    let fields = ProjectFields {
+        name: "Default".to_owned(),
+        locale: "en".to_owned(),
+        timezone: "UTC".to_owned(),
+        ..ProjectFields::default()
+    };
+    let admins = projects::create(writing, owner.id, fields, by).await?;
+    let label = Labels::named("First admin key");
+    let (_, project) = keys::mint(writing, admin_of(&admins), false, label, "key.create", by, random).await?;
+    let (organization_id, project_id) = (owner.id(), admins.id());
     Ok(FirstKeys { operator, organization_id, organization, project_id, project })
 }
 
@@ -105,49 +126,34 @@ pub async fn set_up(store: &Arc<Store>, random: &dyn Random) -> Result<FirstKeys
 /// # Errors
 /// [`RecoverError`]; nothing is made then.
 pub async fn recover(store: &Arc<Store>, what: Recover, random: &dyn Random) -> Result<ApiKey, RecoverError> {
-    let by = by_host("recover");
     let mut writing = store.begin(Need::Ordinary).await?;
     let holder = match what {
         Recover::Operator => Holder::Operator,
-        Recover::Organization(id) if writing.organization_exists(id).await? => owner_of(id)?,
-        Recover::Organization(id) => return Err(RecoverError::NoSuch { kind: "organization", id }),
+        Recover::Organization(id) => {
+            let no_such = || RecoverError::NoSuch { kind: "organization", id };
+            let id = OrganizationId(u32::try_from(id).map_err(|_beyond| no_such())?);
+            writing.find::<Organization>(id).await?.ok_or_else(no_such)?;
+            Holder::Organization { organization: id, role: OrganizationRole::Owner }
+        }
         Recover::Project(id) => {
-            let organization = writing.organization_of(id).await?;
-            admin_of(id, organization.ok_or(RecoverError::NoSuch { kind: "project", id })?)?
+            let no_such = || RecoverError::NoSuch { kind: "project", id };
+            let id = ProjectId(u32::try_from(id).map_err(|_beyond| no_such())?);
+            admin_of(&writing.find::<Project>((id, None)).await?.ok_or_else(no_such)?)
         }
     };
-    let key = minted(&mut writing, holder, "Recovered on the host", "key.recover", &by, random).await?;
+    let (by, labels) = (by_host("recover"), Labels::named("Recovered on the host"));
+    let (_, key) = keys::mint(&mut writing, holder, false, labels, "key.recover", &by, random).await?;
     writing.commit().await?;
     tracing::warn!(key = %key.mask(), ?what, "a key of the highest role was recovered on the host");
     Ok(key)
 }
 
-async fn minted(
-    writing: &mut Writing,
-    holder: Holder,
-    name: &str,
-    action: &str,
-    by: &By,
-    random: &dyn Random,
-) -> Result<ApiKey, StoreError> {
-    let labels = Labels { name: name.to_owned(), description: None, is_system: false };
-    Ok(keys::mint(writing, holder, labels, action, by, random).await?.1)
-}
-
-fn owner_of(organization: i64) -> Result<Holder, StoreError> {
-    Ok(Holder::Organization { organization: OrganizationId(record_id(organization)?), role: OrganizationRole::Owner })
-}
-
-fn admin_of(project: i64, organization: i64) -> Result<Holder, StoreError> {
-    Ok(Holder::Project {
-        project: ProjectId(record_id(project)?),
-        organization: OrganizationId(record_id(organization)?),
+fn admin_of(project: &Project) -> Holder {
+    Holder::Project {
+        project: project.id,
+        organization: project.organization,
         kind: KeyKind::Secret,
         scope: Scope::Secret,
         role: ProjectRole::Admin,
-    })
-}
-
-fn record_id(id: i64) -> Result<u32, StoreError> {
-    u32::try_from(id).map_err(|_beyond| StoreError::Damaged { what: format!("number {id} does not fit 32 bits") })
+    }
 }

@@ -1,212 +1,350 @@
-//! Issuing, changing and revoking project keys. No HTTP, no SQL: every door uses these.
+//! Issuing, changing and revoking keys of every kind. No HTTP, no SQL: every door uses these.
 
-use keyrack::{ApiKey, Holder, KeyDigest, KeyId, KeyKind, OrganizationId, ProjectId, ProjectRole, Scope, VerifiedKey};
+use keyrack::{
+    ApiKey, Holder, KeyDigest, KeyId, KeyKind, OrganizationId, OrganizationRole, ProjectId, ProjectRole, Scope,
+};
 
+use crate::canonical::Canonical;
+use crate::kept::History;
+use crate::projects::ProjectCaller;
 use crate::random::{self, Random};
-use crate::store::{By, StoreError, Writing};
+use crate::refusal::Refusal;
+use crate::store::{By, Find as _, StoreError, Writing};
 use crate::stored_key::StoredKey;
+use crate::tenancy::{Organization, Project};
 
 /// Longest name of a key, in characters, after trimming.
 pub const MOST_NAME_CHARACTERS: usize = 255;
 /// Longest description of a key, in characters.
 pub const MOST_DESCRIPTION_CHARACTERS: usize = 2_048;
 
-/// A key to be made; every field has been checked.
+/// Which keys are meant. Who is let into a place sees and touches those keys and no others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A project's keys, system keys included.
+    Project(ProjectId),
+    /// The system keys of a project.
+    System(ProjectId),
+    /// An organization's own keys.
+    Organization(OrganizationId),
+    /// Those and the keys of all its projects.
+    Beneath(OrganizationId),
+    /// The operator's keys.
+    Installation,
+}
+
+impl Place {
+    /// Whether the keys of a holder are of this place; of system keys it cannot tell them from others of the project.
+    pub fn holds(self, holder: Holder) -> bool {
+        match (self, holder) {
+            (Self::Project(id) | Self::System(id), Holder::Project { project, .. }) => id == project,
+            (Self::Organization(id), Holder::Organization { organization, .. })
+            | (Self::Beneath(id), Holder::Organization { organization, .. } | Holder::Project { organization, .. }) => {
+                id == organization
+            }
+            (Self::Installation, Holder::Operator) => true,
+            (
+                Self::Project(_) | Self::System(_) | Self::Organization(_) | Self::Beneath(_) | Self::Installation,
+                Holder::Project { .. } | Holder::Organization { .. } | Holder::Operator,
+            ) => false,
+        }
+    }
+
+    /// What sets this place apart from every other.
+    pub fn canonical(self) -> Canonical {
+        match self {
+            Self::Project(id) => Canonical::new("project").int(id.0.into()),
+            Self::System(id) => Canonical::new("system").int(id.0.into()),
+            Self::Organization(id) => Canonical::new("organization").int(id.0.into()),
+            Self::Beneath(id) => Canonical::new("beneath").int(id.0.into()),
+            Self::Installation => Canonical::new("installation"),
+        }
+    }
+}
+
+/// What people call a key, and say of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewKey {
-    /// What people call it.
+pub struct Labels {
+    /// Its name.
     pub name: String,
-    /// Fixes the prefix of the value.
-    pub scope: Scope,
-    /// Its role.
-    pub role: ProjectRole,
     /// What people say of it.
     pub description: Option<String>,
 }
 
-/// What is to be changed of a key; `None` leaves a field as it is.
+impl Labels {
+    /// A name alone.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), description: None }
+    }
+}
+
+/// A project's key to be made; every field has been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    /// What people call it.
+    pub labels: Labels,
+    /// Fixes the prefix of the value.
+    pub scope: Scope,
+    /// Its role.
+    pub role: ProjectRole,
+}
+
+/// What is to be changed of what people call a key; `None` leaves it as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeyPatch {
+pub struct LabelsPatch {
     /// A new name.
     pub name: Option<String>,
-    /// A new scope.
-    pub scope: Option<Scope>,
-    /// A new role.
-    pub role: Option<ProjectRole>,
     /// A new description, or none.
     pub description: Option<Option<String>>,
 }
 
-/// Why a key was not issued, changed or revoked.
-#[derive(Debug, thiserror::Error)]
-pub enum KeysError {
-    /// No such key in the caller's project.
-    #[error("no such key")]
-    NotFound,
-    /// The service made the key for itself.
-    #[error("a system key cannot be changed or revoked here")]
-    SystemKey,
-    /// A value that was published stays public.
-    #[error("a publishable key cannot become secret")]
-    AlreadyPublished,
-    /// The caller may not give away more than it has.
-    #[error("the role is above the caller's own")]
-    RoleAboveCaller {
-        /// The role that was asked for.
-        asked: ProjectRole,
-    },
-    /// The store did not do it.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+/// What is to be changed of a project's key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPatch {
+    /// What people call it.
+    pub labels: LabelsPatch,
+    /// A new scope.
+    pub scope: Option<Scope>,
+    /// A new role.
+    pub role: Option<ProjectRole>,
 }
 
-/// A caller with a project's key: where it may act, and up to which role.
+/// A caller with an organization's key, and its role there: the highest it may grant.
 #[derive(Clone, Copy, Debug)]
-pub struct ProjectCaller {
-    /// The project.
-    pub project: ProjectId,
-    /// The organization of the project.
+pub struct OrganizationCaller {
+    /// The organization.
     pub organization: OrganizationId,
-    /// The caller's role: the highest it may grant.
-    pub role: ProjectRole,
+    /// The caller's role.
+    pub role: OrganizationRole,
 }
 
-impl ProjectCaller {
-    /// The place of a verified key, if it is a project's.
-    pub fn of(key: &VerifiedKey) -> Option<Self> {
-        match key.holder() {
-            Holder::Project { project, organization, role, .. } => Some(Self { project, organization, role }),
-            Holder::Organization { .. } | Holder::Operator => None,
-        }
-    }
-
-    fn may_grant(&self, role: ProjectRole) -> Result<(), KeysError> {
-        if role > self.role { Err(KeysError::RoleAboveCaller { asked: role }) } else { Ok(()) }
+impl OrganizationCaller {
+    fn may_grant(self, role: OrganizationRole) -> Result<(), Refusal> {
+        if role > self.role { Err(Refusal::RoleAboveCaller { asked: role.as_str() }) } else { Ok(()) }
     }
 }
 
-/// Makes a key. The value comes back this one time and is kept nowhere.
+/// Makes a key of a project. The value comes back this one time and is kept nowhere.
 ///
 /// # Errors
-/// [`KeysError`]; nothing is made then.
+/// [`Refusal`]; nothing is made then.
 pub async fn issue(
     writing: &mut Writing,
     caller: ProjectCaller,
     new: NewKey,
     by: &By,
     random: &dyn Random,
-) -> Result<(StoredKey, ApiKey), KeysError> {
+) -> Result<(StoredKey, ApiKey), Refusal> {
     caller.may_grant(new.role)?;
+    mint(writing, project_holder(caller, &new), false, new.labels, "key.create", by, random).await
+}
+
+/// Makes a key that the service itself needs in a project: the tenant sees it and cannot touch it.
+///
+/// # Errors
+/// [`Refusal`]; nothing is made then.
+pub async fn issue_system_key(
+    writing: &mut Writing,
+    caller: ProjectCaller,
+    new: NewKey,
+    by: &By,
+    random: &dyn Random,
+) -> Result<(StoredKey, ApiKey), Refusal> {
+    caller.may_grant(new.role)?;
+    mint(writing, project_holder(caller, &new), true, new.labels, "key.create", by, random).await
+}
+
+fn project_holder(caller: ProjectCaller, new: &NewKey) -> Holder {
     let kind = match new.scope {
         Scope::Secret => KeyKind::Secret,
         Scope::Public => KeyKind::Publishable,
     };
-    let holder = Holder::Project {
-        project: caller.project,
-        organization: caller.organization,
-        kind,
-        scope: new.scope,
-        role: new.role,
-    };
-    let labels = Labels { name: new.name, description: new.description, is_system: false };
-    Ok(mint(writing, holder, labels, "key.create", by, random).await?)
+    let ProjectCaller { project, organization, .. } = caller;
+    Holder::Project { project, organization, kind, scope: new.scope, role: new.role }
 }
 
-/// What a new key is called.
-pub struct Labels {
-    /// Its name.
-    pub name: String,
-    /// What people say of it.
-    pub description: Option<String>,
-    /// Whether the service made it for itself.
-    pub is_system: bool,
-}
-
-/// Draws a value for a holder and writes the key that stands for it. Whether that may be is the caller's to know.
+/// Makes a key of an organization.
 ///
 /// # Errors
-/// [`StoreError`]; nothing is made then.
+/// [`Refusal`]; nothing is made then.
+pub async fn issue_organization_key(
+    writing: &mut Writing,
+    caller: OrganizationCaller,
+    (labels, role): (Labels, OrganizationRole),
+    by: &By,
+    random: &dyn Random,
+) -> Result<(StoredKey, ApiKey), Refusal> {
+    caller.may_grant(role)?;
+    let holder = Holder::Organization { organization: caller.organization, role };
+    mint(writing, holder, false, labels, "key.create", by, random).await
+}
+
+/// Draws a value for a holder and writes the key that stands for it, if what it belongs to is there. Whether the caller
+/// may do that is for the caller to know.
+///
+/// # Errors
+/// [`Refusal`]; nothing is made then.
 pub async fn mint(
     writing: &mut Writing,
     holder: Holder,
+    is_system: bool,
     labels: Labels,
     action: &str,
     by: &By,
     random: &dyn Random,
-) -> Result<(StoredKey, ApiKey), StoreError> {
+) -> Result<(StoredKey, ApiKey), Refusal> {
     let kind = match holder {
-        Holder::Project { kind, .. } => kind,
-        Holder::Organization { .. } => KeyKind::Organization,
+        Holder::Project { project, organization, kind, .. } => {
+            writing.find::<Project>((project, Some(organization))).await?.ok_or(Refusal::NotFound)?;
+            kind
+        }
+        Holder::Organization { organization, .. } => {
+            writing.find::<Organization>(organization).await?.ok_or(Refusal::NotFound)?;
+            KeyKind::Organization
+        }
         Holder::Operator => KeyKind::Operator,
     };
     let value = ApiKey::generate(kind, &random::bytes(random));
     let key = StoredKey {
-        id: KeyId(writing.next_key_id().await?),
+        id: KeyId(writing.next_id::<StoredKey>().await?),
         version: 1,
         holder,
-        is_system: labels.is_system,
+        is_system,
         name: labels.name,
         description: labels.description,
         mask: value.mask(),
         digest: KeyDigest::of(&value),
-        created_at: writing.now(),
-        updated_at: writing.now(),
+        history: History::begun(by.actor, writing.now()),
         revoked_at: None,
     };
-    writing.insert_key(&key, action, by).await?;
+    writing.insert(&key, action, by).await?;
     Ok((key, value))
 }
 
-/// Changes a key. A patch that changes nothing succeeds and leaves no trace.
+/// Changes a key of a project. A patch that changes nothing succeeds and leaves no trace.
 ///
 /// # Errors
-/// [`KeysError`]; nothing is changed then.
+/// [`Refusal`]; nothing is changed then.
 pub async fn change(
     writing: &mut Writing,
     caller: ProjectCaller,
     id: i64,
     patch: KeyPatch,
     by: &By,
-) -> Result<StoredKey, KeysError> {
-    let before = touchable_key(writing, caller, id).await?;
+) -> Result<StoredKey, Refusal> {
+    let before = touchable(writing, Place::Project(caller.project), id).await?;
     let Holder::Project { project, organization, kind, scope, role } = before.holder else {
-        return Err(KeysError::NotFound);
+        return Err(Refusal::NotFound);
     };
     if kind == KeyKind::Publishable && patch.scope == Some(Scope::Secret) {
-        return Err(KeysError::AlreadyPublished);
+        return Err(Refusal::AlreadyPublished);
     }
     if let Some(role) = patch.role {
         caller.may_grant(role)?;
     }
-    let mut after = before.clone();
     let (scope, role) = (patch.scope.unwrap_or(scope), patch.role.unwrap_or(role));
-    after.holder = Holder::Project { project, organization, kind, scope, role };
-    after.name = patch.name.unwrap_or(after.name);
-    after.description = patch.description.unwrap_or(after.description);
+    let holder = Holder::Project { project, organization, kind, scope, role };
+    rewrite(writing, before, patch.labels, holder, by).await
+}
+
+/// Changes a key of an organization. A patch that changes nothing succeeds and leaves no trace.
+///
+/// # Errors
+/// [`Refusal`]; nothing is changed then.
+pub async fn change_organization_key(
+    writing: &mut Writing,
+    caller: OrganizationCaller,
+    id: i64,
+    (labels, role): (LabelsPatch, Option<OrganizationRole>),
+    by: &By,
+) -> Result<StoredKey, Refusal> {
+    let before = touchable(writing, Place::Organization(caller.organization), id).await?;
+    let Holder::Organization { organization, role: known } = before.holder else { return Err(Refusal::NotFound) };
+    if let Some(role) = role {
+        caller.may_grant(role)?;
+    }
+    let holder = Holder::Organization { organization, role: role.unwrap_or(known) };
+    rewrite(writing, before, labels, holder, by).await
+}
+
+async fn rewrite(
+    writing: &mut Writing,
+    before: StoredKey,
+    labels: LabelsPatch,
+    holder: Holder,
+    by: &By,
+) -> Result<StoredKey, Refusal> {
+    let mut after = before.clone();
+    after.holder = holder;
+    after.name = labels.name.unwrap_or(after.name);
+    after.description = labels.description.unwrap_or(after.description);
     if after == before {
         return Ok(before);
     }
     after.version += 1;
-    after.updated_at = writing.now();
-    writing.update_key(&before, &after, "key.update", by).await?;
+    after.history = before.history.changed(by.actor, writing.now());
+    writing.update(&before, &after, "key.update", by).await?;
     Ok(after)
 }
 
-/// Revokes a key: dead when the transaction has been committed, for ever.
+/// Revokes a key: dead when the transaction has been committed, for ever. One whose row cannot be used is dead in memory
+/// at once, and is refused at every start.
 ///
 /// # Errors
-/// [`KeysError`]; the key lives then.
-pub async fn revoke(writing: &mut Writing, caller: ProjectCaller, id: i64, by: &By) -> Result<StoredKey, KeysError> {
-    let before = touchable_key(writing, caller, id).await?;
+/// [`Refusal`]; if the row was damaged too.
+pub async fn revoke(writing: &mut Writing, place: Place, id: i64, by: &By) -> Result<StoredKey, Refusal> {
+    let found = touchable(writing, place, id).await;
+    if matches!(found, Err(Refusal::Store(StoreError::Damaged { .. }))) {
+        writing.kill_in_memory(place, id);
+    }
+    let key = found?;
+    if place == Place::Installation && writing.live_keys(place).await?.len() < 2 {
+        return Err(Refusal::LastOperatorKey);
+    }
+    Ok(put_to_death(writing, key, by).await?)
+}
+
+/// Revokes a system key and makes another like it, in one transaction.
+///
+/// # Errors
+/// [`Refusal`]; nothing is changed then.
+pub async fn rotate_system_key(
+    writing: &mut Writing,
+    project: ProjectId,
+    id: i64,
+    by: &By,
+    random: &dyn Random,
+) -> Result<(StoredKey, ApiKey), Refusal> {
+    let old = revoke(writing, Place::System(project), id, by).await?;
+    let labels = Labels { name: old.name, description: old.description };
+    mint(writing, old.holder, true, labels, "key.rotate", by, random).await
+}
+
+/// Revokes every live key of a place; says how many there were.
+///
+/// # Errors
+/// [`StoreError`]; nothing is changed then.
+pub async fn revoke_all(writing: &mut Writing, place: Place, by: &By) -> Result<i64, StoreError> {
+    let keys = writing.live_keys(place).await?;
+    let many = keys.len() as i64;
+    for key in keys {
+        put_to_death(writing, key, by).await?;
+    }
+    Ok(many)
+}
+
+async fn put_to_death(writing: &mut Writing, before: StoredKey, by: &By) -> Result<StoredKey, StoreError> {
     let mut after = before.clone();
     after.version += 1;
-    after.updated_at = writing.now();
+    after.history = before.history.changed(by.actor, writing.now());
     after.revoked_at = Some(writing.now());
-    writing.update_key(&before, &after, "key.revoke", by).await?;
+    writing.update(&before, &after, "key.revoke", by).await?;
     Ok(after)
 }
 
-async fn touchable_key(writing: &mut Writing, caller: ProjectCaller, id: i64) -> Result<StoredKey, KeysError> {
-    let key = writing.project_key(caller.project, id).await?.ok_or(KeysError::NotFound)?;
-    if key.is_system { Err(KeysError::SystemKey) } else { Ok(key) }
+/// A key that may be changed or revoked where it stands.
+async fn touchable(writing: &mut Writing, place: Place, id: i64) -> Result<StoredKey, Refusal> {
+    let key = writing.find::<StoredKey>((place, id)).await?.ok_or(Refusal::NotFound)?;
+    let is_out_of_reach = key.is_system && !matches!(place, Place::System(_));
+    if is_out_of_reach { Err(Refusal::SystemKey) } else { Ok(key) }
 }

@@ -5,8 +5,10 @@
 
 mod ballast;
 mod error;
+mod in_force;
 mod integrity;
 mod live_sum;
+mod reading;
 mod sql;
 mod sqlite;
 mod transaction;
@@ -16,41 +18,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use keyrack::{Index, ProjectId, Verifier};
+use keyrack::{Index, Verifier};
 use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::Mutex;
 
 pub use self::ballast::BALLAST_BYTES;
 use self::ballast::Ballast;
 pub use self::error::StoreError;
+pub use self::in_force::Effect;
+use self::in_force::InForce;
 pub use self::integrity::Loaded;
+pub use self::reading::{Beneath, Find, Rows};
+pub use self::sql::{Row, Table};
 use self::transaction::WriterState;
 pub use self::transaction::{Need, Writing};
 pub use self::writing::By;
-use crate::audit::Entry;
 use crate::clock::Clock;
-use crate::listing::{Anchor, Listing};
 use crate::root_key::{MacKey, RootKey};
-use crate::stored_key::StoredKey;
 
 /// Name of the database in the data directory.
 pub const DATABASE_FILE: &str = "keyrack.db";
 
 /// Connections for lists and reads.
 const READERS: u32 = 4;
-
-/// Part of a list, nearest to the listing's anchor first.
-#[derive(Debug)]
-pub struct Rows {
-    /// The keys.
-    pub keys: Vec<StoredKey>,
-    /// The place of the first row that was read, damaged or not.
-    pub nearest: Option<Anchor>,
-    /// The place of the last one.
-    pub farthest: Option<Anchor>,
-    /// Whether there are rows behind that.
-    pub more: bool,
-}
 
 /// The store of one installation.
 pub struct Store {
@@ -66,6 +56,7 @@ pub struct Store {
     /// For readiness alone, so that lists cannot take it away.
     pinger: SqlitePool,
     verifier: Arc<Verifier>,
+    in_force: InForce,
     row_key: MacKey,
     head_key: MacKey,
     sum_key: MacKey,
@@ -126,8 +117,9 @@ impl Store {
             readers: sqlite::open_for_reading(&file, READERS),
             pinger: sqlite::open_for_reading(&file, 1),
             file,
+            in_force: InForce::new(Arc::clone(&verifier)),
             verifier,
-            row_key: root_key.derive("keyrack api key row v1"),
+            row_key: root_key.derive("keyrack row v1"),
             head_key: root_key.derive("keyrack audit head v1"),
             sum_key: root_key.derive("keyrack live sum v1"),
             root_check_key: root_key.derive("keyrack root key check v1"),
@@ -161,45 +153,6 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         let mut reader = self.pinger.acquire().await?;
         sql::audit_head(&mut reader).await?.map(|_| ()).ok_or_else(no_head)
-    }
-
-    /// A live key of a project.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it cannot be read or is damaged.
-    pub async fn project_key(&self, project: ProjectId, id: i64) -> Result<Option<StoredKey>, StoreError> {
-        let mut reader = self.readers.acquire().await?;
-        let row = sql::project_key(&mut reader, project, id).await?;
-        row.map(|row| self.authentic(&row)).transpose()
-    }
-
-    /// The live keys of a project that a listing asks for, nearest to its anchor first. Damaged ones are left out.
-    ///
-    /// # Errors
-    /// [`StoreError`] if they cannot be read.
-    pub async fn project_keys(&self, project: ProjectId, listing: &Listing) -> Result<Rows, StoreError> {
-        let mut reader = self.readers.acquire().await?;
-        let read = sql::project_keys(&mut reader, project, listing).await?;
-        let shown = read.get(..listing.rows_to_show).unwrap_or(&read);
-        let authentic = |row| {
-            self.authentic(row).inspect_err(|error| tracing::error!(%error, "left a damaged key out of a list")).ok()
-        };
-        let anchor = |row: Option<&sql::Row>| row.map(|row| sql::anchor_of(row, listing)).transpose();
-        Ok(Rows {
-            keys: shown.iter().filter_map(authentic).collect(),
-            nearest: anchor(shown.first())?,
-            farthest: anchor(shown.last())?,
-            more: read.len() > shown.len(),
-        })
-    }
-
-    /// Hands every audit entry to `each`, oldest first.
-    ///
-    /// # Errors
-    /// [`StoreError`] if they cannot be read.
-    pub async fn for_each_audit_entry(&self, each: impl FnMut(Entry) + Send) -> Result<(), StoreError> {
-        let mut reader = self.readers.acquire().await?;
-        sql::for_each_audit_entry(&mut reader, each).await
     }
 
     /// Closes the database, so that nothing is left in the write-ahead log.

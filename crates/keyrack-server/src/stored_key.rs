@@ -1,9 +1,11 @@
 //! A key as it is kept.
 
 use keyrack::{Holder, KeyDigest, KeyId, KeyKind, KeyRecord, MaskedKey, OrganizationId, ProjectId, Scope};
+use serde::Serialize;
 
 use crate::canonical::Canonical;
 use crate::clock::Timestamp;
+use crate::kept::{History, Kept, Kind, Tenant};
 
 /// Everything that is kept of a key. The value is not among it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,10 +26,8 @@ pub struct StoredKey {
     pub mask: MaskedKey,
     /// SHA-256 of the value.
     pub digest: KeyDigest,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it was last changed.
-    pub updated_at: Timestamp,
+    /// Who made and changed it.
+    pub history: History,
     /// When it died, if it did.
     pub revoked_at: Option<Timestamp>,
 }
@@ -52,11 +52,31 @@ impl StoredKey {
     pub const fn record(&self) -> KeyRecord {
         KeyRecord { id: self.id, version: self.version, holder: self.holder }
     }
+}
 
-    /// What the row's MAC covers: every field.
-    pub fn canonical(&self) -> Canonical {
+impl Kept for StoredKey {
+    const KIND: Kind = Kind::Key;
+
+    fn id(&self) -> i64 {
+        self.id.0
+    }
+
+    fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn tenant(&self) -> Tenant {
         let columns = HolderColumns::of(self.holder);
-        Canonical::new("api key row")
+        Tenant { organization: columns.organization, project: columns.project }
+    }
+
+    fn is_live(&self) -> bool {
+        self.revoked_at.is_none()
+    }
+
+    fn canonical(&self) -> Canonical {
+        let columns = HolderColumns::of(self.holder);
+        let canonical = Canonical::new("api key row")
             .int(self.id.0)
             .int(columns.kind)
             .maybe_int(columns.organization)
@@ -68,11 +88,43 @@ impl StoredKey {
             .maybe_text(self.description.as_deref())
             .text(self.mask.as_str())
             .bytes(self.digest.as_bytes())
-            .int(self.created_at.0)
-            .int(self.updated_at.0)
             .maybe_int(self.revoked_at.map(|at| at.0))
-            .int(self.version.into())
+            .int(self.version.into());
+        self.history.added_to(canonical)
     }
+
+    /// All but the digest, the value, and what it shares with its entries.
+    fn describe(&self) -> String {
+        let (scope, role) = match self.holder {
+            Holder::Project { scope, role, .. } => (Some(scope.as_str()), Some(role.as_str())),
+            Holder::Organization { role, .. } => (None, Some(role.as_str())),
+            Holder::Operator => (None, None),
+        };
+        let described = Described {
+            name: &self.name,
+            scope,
+            role,
+            value: self.mask.as_str(),
+            description: self.description.as_deref(),
+            is_system_key: self.is_system,
+            revoked_at: self.revoked_at.map(|at| at.to_string()),
+        };
+        serde_json::to_string(&described).expect("a key is plain data")
+    }
+}
+
+#[derive(Serialize)]
+struct Described<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    value: &'a str,
+    description: Option<&'a str>,
+    is_system_key: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_at: Option<String>,
 }
 
 impl HolderColumns {

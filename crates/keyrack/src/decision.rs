@@ -33,6 +33,9 @@ pub enum Denial {
     /// Was a key, and is dead for ever.
     #[error("revoked key")]
     Revoked,
+    /// A key that is alive, of an organization that is suspended.
+    #[error("suspended organization")]
+    Suspended,
     /// A live key, of a kind that never works here.
     #[error("wrong surface for this kind of key")]
     WrongSurface,
@@ -51,7 +54,7 @@ impl Denial {
     /// The HTTP status of this denial: 401 or 403 (contract section 4).
     pub const fn status(self) -> u16 {
         match self {
-            Self::Malformed | Self::Unknown | Self::Revoked | Self::WrongSurface => 401,
+            Self::Malformed | Self::Unknown | Self::Revoked | Self::Suspended | Self::WrongSurface => 401,
             Self::ScopeTooSmall | Self::RoleTooSmall { .. } => 403,
         }
     }
@@ -59,7 +62,9 @@ impl Denial {
     /// The error code of this denial (contract section 5).
     pub const fn code(self) -> &'static str {
         match self {
-            Self::Malformed | Self::Unknown | Self::Revoked | Self::WrongSurface => "authentication_required",
+            Self::Malformed | Self::Unknown | Self::Revoked | Self::Suspended | Self::WrongSurface => {
+                "authentication_required"
+            }
             Self::ScopeTooSmall | Self::RoleTooSmall { .. } => "permission_denied",
         }
     }

@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use self::table::Table;
-use crate::{KeyDigest, KeyId, KeyRecord, ProjectId, Unavailable};
+use crate::{KeyDigest, KeyId, KeyRecord, OrganizationId, Unavailable};
 
 /// What happened to a key. Of two changes to one key the higher version holds; revocation holds whatever the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub enum KeyChange {
 pub enum Lookup {
     /// A live key.
     Live(KeyRecord),
+    /// A key whose organization is suspended: it lives again when that is over.
+    Suspended(KeyRecord),
     /// A key that was revoked while this index held it.
     Dead(KeyId),
     /// No key that this index ever held.
@@ -104,14 +106,26 @@ impl Index {
         if !self.is_loaded() {
             return Err(Unavailable::NotLoaded);
         }
-        Ok(self.table.load().find(digest.words()).map_or(Lookup::Absent, |record| record.read()))
+        Ok(self.table.load().find(digest.words()))
     }
 
-    /// Revokes every record of a key whose digest is not known any more, if it belongs to a project that is named. Looks
-    /// at each record; false if there was none.
-    pub fn revoke_by_id(&self, id: KeyId, within: Option<ProjectId>) -> bool {
+    /// Revokes every live key that `is_it` picks, for when its digest is not known any more. Looks at each record; says
+    /// how many there were.
+    pub fn revoke_where(&self, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.table.load().revoke_by_id(id, within)
+        self.table.load().revoke_where(is_it)
+    }
+
+    /// Suspends an organization: when this returns, none of its keys passes, those put in later included.
+    pub fn suspend(&self, organization: OrganizationId) {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.table.store(self.table.load().with_suspended(organization).into());
+    }
+
+    /// Ends the suspension of an organization: its keys pass again, but for those that were revoked.
+    pub fn resume(&self, organization: OrganizationId) {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.table.store(self.table.load().without_suspended(organization).into());
     }
 
     /// Applies a change; when this returns, every later [`Index::find`] sees it. Changes may come twice and in any order.
@@ -122,7 +136,7 @@ impl Index {
         // A panic inside cannot leave the table half changed, so a poisoned lock is still good.
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let table = self.table.load();
-        if let Some(record) = table.find(digest.words()) {
+        if let Some(record) = table.record_of(digest.words()) {
             return record.change(change);
         }
         if table.insert(digest.words(), change)? {
@@ -142,7 +156,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Holder, KeyKind, OrganizationId, OrganizationRole, ProjectRole, Scope};
+    use crate::{Holder, KeyKind, OrganizationRole, ProjectId, ProjectRole, Scope};
 
     /// A digest whose table position and tag are chosen, to force collisions.
     fn digest(position: u32, tag: u32, rest: u64) -> KeyDigest {
@@ -218,11 +232,32 @@ mod tests {
         for i in 1..=1_000_u32 {
             index.apply(&digest(i, i, 1), &KeyChange::Put(record(i.into(), 1, ProjectRole::Admin))).unwrap();
         }
-        assert!(!index.revoke_by_id(KeyId(777), Some(ProjectId(8))));
-        assert!(index.revoke_by_id(KeyId(777), Some(ProjectId(7))));
-        assert!(!index.revoke_by_id(KeyId(1_001), None));
+        assert_eq!(index.revoke_where(|key| key.id == KeyId(1_001)), 0);
+        assert_eq!(index.revoke_where(|key| key.id == KeyId(777)), 1);
+        assert_eq!(index.revoke_where(|key| key.id == KeyId(777)), 0);
         assert_eq!(index.find(&digest(777, 777, 1)), Ok(Lookup::Dead(KeyId(777))));
         assert!(matches!(index.find(&digest(778, 778, 1)), Ok(Lookup::Live(_))));
+    }
+
+    #[test]
+    fn a_suspended_organization_takes_its_keys_with_it_and_gives_them_back() {
+        let index = loaded(4);
+        let other = Holder::Organization { organization: OrganizationId(4), role: OrganizationRole::Owner };
+        let (own, foreign, late) = (digest(1, 1, 1), digest(2, 2, 2), digest(3, 3, 3));
+        let live = record(1, 1, ProjectRole::Admin);
+        index.apply(&own, &KeyChange::Put(live)).unwrap();
+        index.apply(&foreign, &KeyChange::Put(KeyRecord { id: KeyId(2), version: 1, holder: other })).unwrap();
+        index.suspend(OrganizationId(3));
+        index.suspend(OrganizationId(9));
+        index.apply(&late, &KeyChange::Put(record(3, 1, ProjectRole::Admin))).unwrap();
+        assert_eq!(index.find(&own), Ok(Lookup::Suspended(live)));
+        assert!(matches!(index.find(&late), Ok(Lookup::Suspended(_))));
+        assert!(matches!(index.find(&foreign), Ok(Lookup::Live(_))));
+
+        index.apply(&late, &KeyChange::Revoke { id: KeyId(3) }).unwrap();
+        index.resume(OrganizationId(3));
+        assert_eq!(index.find(&own), Ok(Lookup::Live(live)));
+        assert_eq!(index.find(&late), Ok(Lookup::Dead(KeyId(3))));
     }
 
     #[test]
@@ -306,14 +341,20 @@ mod tests {
     }
 
     proptest! {
-        /// Against the obvious model: a map of the highest version put, and a set of the dead.
+        /// Against the obvious model: a map of the highest version put, a set of the dead, and one organization.
         #[test]
         fn it_agrees_with_the_obvious_model(
             steps in proptest::collection::vec((0..12_u32, 0..6_u32, 0..5_u8, 0..8_u8), 0..200)
         ) {
             let index = loaded(1);
             let mut model: HashMap<u32, Lookup> = HashMap::new();
+            let mut suspended = false;
             for (key, version, role, kind_of_step) in steps {
+                if kind_of_step == 1 {
+                    suspended = version % 2 == 0;
+                    if suspended { index.suspend(OrganizationId(3)) } else { index.resume(OrganizationId(3)) }
+                    continue;
+                }
                 let put = record(key.into(), version, ProjectRole::from_position(role).unwrap());
                 let state = model.entry(key).or_insert(Lookup::Absent);
                 let change = if kind_of_step == 0 {
@@ -323,14 +364,17 @@ mod tests {
                     *state = match *state {
                         Lookup::Absent => Lookup::Live(put),
                         Lookup::Live(known) if known.version < version => Lookup::Live(put),
-                        kept @ (Lookup::Live(_) | Lookup::Dead(_)) => kept,
+                        kept @ (Lookup::Live(_) | Lookup::Suspended(_) | Lookup::Dead(_)) => kept,
                     };
                     KeyChange::Put(put)
                 };
                 index.apply(&digest(key % 4, key % 2, key.into()), &change).unwrap();
             }
             for key in 0..12 {
-                let expected = model.get(&key).copied().unwrap_or(Lookup::Absent);
+                let expected = match model.get(&key).copied().unwrap_or(Lookup::Absent) {
+                    Lookup::Live(record) if suspended => Lookup::Suspended(record),
+                    other => other,
+                };
                 prop_assert_eq!(index.find(&digest(key % 4, key % 2, key.into())), Ok(expected));
             }
         }

@@ -62,6 +62,7 @@ impl Verifier {
         let denied = |denial, key| Err(VerifyError::Denied { denial, key });
         match self.index.find(&KeyDigest::of(key))? {
             Lookup::Live(record) => decide(&record, requirement).or_else(|denial| denied(denial, Some(record.id))),
+            Lookup::Suspended(record) => denied(Denial::Suspended, Some(record.id)),
             Lookup::Dead(id) => denied(Denial::Revoked, Some(id)),
             Lookup::Absent => denied(Denial::Unknown, None),
         }
@@ -73,7 +74,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Holder, KeyChange, KeyKind, KeyRecord, OrganizationId, ProjectId, ProjectRole, Scope};
+    use crate::{
+        Holder, KeyChange, KeyKind, KeyRecord, OrganizationId, OrganizationRole, ProjectId, ProjectRole, Scope,
+    };
 
     fn denied(denial: Denial, key: Option<i64>) -> VerifyError {
         VerifyError::Denied { denial, key: key.map(KeyId) }
@@ -127,6 +130,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_key_of_a_suspended_organization_is_denied() {
+        let key = ApiKey::generate(KeyKind::Organization, &[1; ApiKey::RANDOM_BYTES]);
+        let holder = Holder::Organization { organization: OrganizationId(3), role: OrganizationRole::Owner };
+        let record = KeyRecord { id: KeyId(1), version: 1, holder };
+        let verifier = Verifier::new(Index::with_capacity(1));
+        verifier.index().mark_loaded();
+        verifier.index().apply(&KeyDigest::of(&key), &KeyChange::Put(record)).unwrap();
+        let needs = Requirement::Organization { least: OrganizationRole::Member };
+        assert!(verifier.verify_key(&key, needs).is_ok());
+        verifier.index().suspend(OrganizationId(3));
+        assert_eq!(verifier.verify_key(&key, needs), Err(denied(Denial::Suspended, Some(1))));
     }
 
     #[test]

@@ -14,24 +14,54 @@ CREATE TABLE counters (
     value BIGINT NOT NULL
 );
 
+-- The four tables of what is kept. `mac` covers every other column but the folded ones, which only serve searching and
+-- sorting.
 CREATE TABLE organizations (
     id BIGINT PRIMARY KEY,
     username TEXT NOT NULL UNIQUE,
+    domain TEXT,
+    standing BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
-    updated_at BIGINT NOT NULL
+    created_by_kind TEXT NOT NULL,
+    created_by_id BIGINT,
+    updated_at BIGINT NOT NULL,
+    changed_by_kind TEXT NOT NULL,
+    changed_by_id BIGINT,
+    archived_at BIGINT,
+    version BIGINT NOT NULL,
+    mac BLOB NOT NULL
 );
 
 CREATE TABLE projects (
     id BIGINT PRIMARY KEY,
     organization_id BIGINT NOT NULL REFERENCES organizations (id),
     name TEXT NOT NULL,
+    name_folded TEXT NOT NULL,
     locale TEXT NOT NULL,
     timezone TEXT NOT NULL,
+    description TEXT,
+    description_folded TEXT,
+    website_url TEXT,
+    text_opt_out_message TEXT,
+    text_help_message TEXT,
+    link_wrap_email BIGINT,
+    link_wrap_push BIGINT,
+    track_opens_email BIGINT,
+    deeplink_mirror_url TEXT,
     created_at BIGINT NOT NULL,
-    updated_at BIGINT NOT NULL
+    created_by_kind TEXT NOT NULL,
+    created_by_id BIGINT,
+    updated_at BIGINT NOT NULL,
+    changed_by_kind TEXT NOT NULL,
+    changed_by_id BIGINT,
+    archived_at BIGINT,
+    version BIGINT NOT NULL,
+    mac BLOB NOT NULL
 );
 
--- Keys of every kind. `mac` covers every other column but the two folded ones, which only serve searching and sorting.
+CREATE INDEX live_projects_by_organization ON projects (organization_id, created_at, id) WHERE archived_at IS NULL;
+
+-- Keys of every kind.
 CREATE TABLE api_keys (
     id BIGINT PRIMARY KEY,
     kind BIGINT NOT NULL,
@@ -47,16 +77,41 @@ CREATE TABLE api_keys (
     mask TEXT NOT NULL,
     digest BLOB NOT NULL UNIQUE,
     created_at BIGINT NOT NULL,
+    created_by_kind TEXT NOT NULL,
+    created_by_id BIGINT,
     updated_at BIGINT NOT NULL,
+    changed_by_kind TEXT NOT NULL,
+    changed_by_id BIGINT,
     revoked_at BIGINT,
     version BIGINT NOT NULL,
     mac BLOB NOT NULL
 );
 
--- For the list as it is mostly asked for.
+-- For the list as it is mostly asked for, and for what hangs on an organization.
 CREATE INDEX live_api_keys_by_project ON api_keys (project_id, created_at, id) WHERE revoked_at IS NULL;
+CREATE INDEX live_api_keys_by_organization ON api_keys (organization_id, project_id) WHERE revoked_at IS NULL;
 
--- One row: number and hash of the newest audit entry, the sum of the MACs of all live keys, and a MAC over the three.
+-- What an organization's `member` keys may do in its projects; without a role, nothing any more.
+CREATE TABLE members (
+    id BIGINT PRIMARY KEY,
+    organization_id BIGINT NOT NULL REFERENCES organizations (id),
+    project_id BIGINT NOT NULL REFERENCES projects (id),
+    key_id BIGINT NOT NULL REFERENCES api_keys (id),
+    role BIGINT,
+    created_at BIGINT NOT NULL,
+    created_by_kind TEXT NOT NULL,
+    created_by_id BIGINT,
+    updated_at BIGINT NOT NULL,
+    changed_by_kind TEXT NOT NULL,
+    changed_by_id BIGINT,
+    version BIGINT NOT NULL,
+    mac BLOB NOT NULL,
+    UNIQUE (project_id, key_id)
+);
+
+CREATE INDEX members_by_key ON members (key_id) WHERE role IS NOT NULL;
+
+-- One row: number and hash of the newest audit entry, the masked sum over all live rows, and a MAC over the three.
 CREATE TABLE audit_head (
     id BIGINT PRIMARY KEY CHECK (id = 1),
     seq BIGINT NOT NULL,
@@ -65,6 +120,7 @@ CREATE TABLE audit_head (
     mac BLOB NOT NULL
 );
 
+-- The log of changes, in order: who did what. Followers of a store apply it.
 CREATE TABLE audit_events (
     seq BIGINT PRIMARY KEY,
     at BIGINT NOT NULL,
@@ -82,11 +138,9 @@ CREATE TABLE audit_events (
     hash BLOB NOT NULL
 );
 
--- What followers of this store apply, in order; `seq` is that of the audit entry.
-CREATE TABLE changes (
-    seq BIGINT PRIMARY KEY,
-    key_id BIGINT NOT NULL
-);
+-- For tenants who read their own part of the log.
+CREATE INDEX audit_events_by_project ON audit_events (project_id, seq) WHERE project_id IS NOT NULL;
+CREATE INDEX audit_events_by_organization ON audit_events (organization_id, seq) WHERE organization_id IS NOT NULL;
 
 -- Replies to requests with an Idempotency-Key, sealed so that only the caller's own key opens them.
 CREATE TABLE replies (

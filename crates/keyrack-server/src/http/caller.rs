@@ -1,66 +1,100 @@
 //! Who is calling: the one line of verification, as an extractor.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use keyrack::{ApiKey, Denial, NotAKey, ProjectRole, Requirement, VerifiedKey, VerifyError};
+use keyrack::{ApiKey, Denial, NotAKey, OrganizationRole, ProjectRole, Requirement, VerifiedKey, VerifyError};
 
 use super::conventions::RequestId;
 use super::problem::{Code, Problem};
+use crate::actor::Actor;
 use crate::app::App;
-use crate::audit::Actor;
-use crate::keys::ProjectCaller;
 use crate::store::By;
 
-/// A caller with a secret key of role `admin` (contract section 2).
-pub(super) struct ProjectAdmin {
-    /// Proof that the key passed.
+/// What a call takes, as a type: a route that asks for no caller cannot touch anything.
+pub(super) trait Needs: Send + Sync + 'static {
+    /// The requirement.
+    const REQUIREMENT: Requirement;
+}
+
+macro_rules! needs {
+    ($($(#[$doc:meta])* $name:ident = $requirement:expr),+ $(,)?) => {
+        $(
+            $(#[$doc])*
+            pub(super) struct $name;
+
+            impl Needs for $name {
+                const REQUIREMENT: Requirement = $requirement;
+            }
+        )+
+    };
+}
+
+needs! {
+    /// A project's secret key of any role.
+    ProjectKey = Requirement::Project { least: ProjectRole::Support },
+    /// A project's secret key of role `admin` (contract section 2).
+    ProjectAdmin = Requirement::Project { least: ProjectRole::Admin },
+    /// An organization's key of any role (contract section 3).
+    OrganizationMember = Requirement::Organization { least: OrganizationRole::Member },
+    /// An organization's key of role `admin` or above.
+    OrganizationAdmin = Requirement::Organization { least: OrganizationRole::Admin },
+    /// An organization's key of role `owner`.
+    OrganizationOwner = Requirement::Organization { least: OrganizationRole::Owner },
+    /// An operator's key.
+    Operator = Requirement::Operator,
+}
+
+/// A caller whose key passed.
+pub(super) struct Caller {
+    /// Proof of it.
     pub key: VerifiedKey,
-    /// Where it may act.
-    pub project: ProjectCaller,
     /// The value as presented, to derive from.
     pub presented: ApiKey,
     /// The request.
     pub request_id: RequestId,
+    requirement: Requirement,
 }
 
-impl ProjectAdmin {
+impl Caller {
     /// Verifies the caller once more. A change calls this when its turn has come, because the changes before it may have
     /// revoked or narrowed the very key that asks: a key makes nothing after its death was acknowledged.
     ///
     /// # Errors
     /// The same as for a caller who comes now.
     pub(super) fn verify_again(&mut self, app: &App) -> Result<(), Problem> {
-        (self.key, self.project) = verify(app, &self.presented)?;
+        self.key = verify(app, &self.presented, self.requirement)?;
         Ok(())
     }
 
     /// Who did it, for the audit log.
     pub(super) fn by(&self) -> By {
-        By { actor: Actor::secret_key(self.key.id()), request_id: self.request_id.as_str().to_owned() }
+        By { actor: Actor::caller(&self.key), request_id: self.request_id.as_str().to_owned() }
     }
 }
 
-impl FromRequestParts<Arc<App>> for ProjectAdmin {
+/// A caller who meets what a call needs.
+pub(super) struct As<N>(pub Caller, pub PhantomData<N>);
+
+impl<N: Needs> FromRequestParts<Arc<App>> for As<N> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let requirement = N::REQUIREMENT;
         let presented = ApiKey::parse(presented(&parts.headers)?)
-            .map_err(|NotAKey| problem(VerifyError::Denied { denial: Denial::Malformed, key: None }))?;
-        let (key, project) = verify(app, &presented)?;
+            .map_err(|NotAKey| problem(VerifyError::Denied { denial: Denial::Malformed, key: None }, requirement))?;
+        let key = verify(app, &presented, requirement)?;
         tracing::Span::current().record("key", key.id().0);
-        Ok(Self { key, project, presented, request_id: RequestId::of(parts) })
+        Ok(Self(Caller { key, presented, request_id: RequestId::of(parts), requirement }, PhantomData))
     }
 }
 
-fn verify(app: &App, presented: &ApiKey) -> Result<(VerifiedKey, ProjectCaller), Problem> {
-    let admin = Requirement::Project { least: ProjectRole::Admin };
-    let key = app.verifier.verify_key(presented, admin).map_err(problem)?;
-    let project = ProjectCaller::of(&key).ok_or_else(|| Problem::unauthenticated(true))?;
-    Ok((key, project))
+fn verify(app: &App, presented: &ApiKey, requirement: Requirement) -> Result<VerifiedKey, Problem> {
+    app.verifier.verify_key(presented, requirement).map_err(|error| problem(error, requirement))
 }
 
 /// The credential: one header, `Bearer` in any case, one space, one value (contract section 4).
@@ -75,7 +109,7 @@ fn presented(headers: &HeaderMap) -> Result<&[u8], Problem> {
 }
 
 /// The outside never learns which of the reasons for 401 it was; the log does.
-fn problem(error: VerifyError) -> Problem {
+fn problem(error: VerifyError, requirement: Requirement) -> Problem {
     match error {
         VerifyError::Unavailable(unavailable) => {
             tracing::warn!(%unavailable, "cannot tell whether a key may pass");
@@ -86,17 +120,25 @@ fn problem(error: VerifyError) -> Problem {
             span.record("denied", tracing::field::display(denial));
             key.map(|key| span.record("key", key.0));
             match denial {
-                Denial::Malformed | Denial::Unknown | Denial::Revoked | Denial::WrongSurface => {
+                Denial::Malformed | Denial::Unknown | Denial::Revoked | Denial::Suspended | Denial::WrongSurface => {
                     Problem::unauthenticated(true)
                 }
-                Denial::ScopeTooSmall => Problem::new(
-                    Code::PermissionDenied,
-                    "This takes a key of scope `secret` and role `admin`; this key is public.",
-                ),
+                Denial::ScopeTooSmall => Problem::new(Code::PermissionDenied, scope_too_small(requirement)),
                 Denial::RoleTooSmall { needs } => {
                     Problem::new(Code::PermissionDenied, format!("This takes a key of role `{needs}`."))
                 }
             }
+        }
+    }
+}
+
+fn scope_too_small(requirement: Requirement) -> String {
+    match requirement {
+        Requirement::Project { least } if least > ProjectRole::Support => {
+            format!("This takes a key of scope `secret` and role `{least}`; this key is public.")
+        }
+        Requirement::Project { .. } | Requirement::Organization { .. } | Requirement::Operator => {
+            "This takes a key of scope `secret`; this key is public.".to_owned()
         }
     }
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -13,10 +13,12 @@ use axum::response::Response;
 use tracing::Instrument as _;
 
 use super::body;
-use super::caller::ProjectAdmin;
+use super::caller::Caller;
+use super::fields::Fields;
 use super::problem::{self, Code, Problem};
 use crate::app::App;
 use crate::crash::crash_point;
+use crate::refusal::Refusal;
 use crate::replies::{Repeatable, ReplyBody};
 use crate::store::{Need, StoreError, Writing};
 
@@ -38,7 +40,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Reads a request.
+    /// Reads a request that has a body.
     ///
     /// # Errors
     /// A problem if the `Idempotency-Key` or the body is not usable.
@@ -48,6 +50,23 @@ impl Asked {
         let path = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
         let body = body::read(&parts.headers, body).await?;
         Ok(Self { method: parts.method.to_string(), path, idempotency_key, body })
+    }
+
+    /// Reads a request that says all it has to say in its path: its body is empty, or an empty object.
+    ///
+    /// # Errors
+    /// A problem if the `Idempotency-Key` or the body is not usable.
+    pub(super) async fn read_bare(request: Request) -> Result<(Self, Result<(), Problem>), Problem> {
+        if request.body().size_hint().exact() == Some(0) {
+            let (parts, _) = request.into_parts();
+            let idempotency_key = idempotency_key(&parts.headers)?;
+            let path = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+            let asked = Self { method: parts.method.to_string(), path, idempotency_key, body: Vec::new() };
+            return Ok((asked, Ok(())));
+        }
+        let asked = Self::read(request).await?;
+        let checked = body::parse(&asked.body).and_then(|object| Fields::of(object).finish());
+        Ok((asked, checked))
     }
 }
 
@@ -63,105 +82,158 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<Vec<u8>>, Problem> {
 }
 
 /// The work of a change: what it writes, and the body of the reply.
-pub(super) type Work<'w> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Problem>> + Send + 'w>>;
+pub(super) type Work<'w> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Refusal>> + Send + 'w>>;
 
 /// What the work is done with.
 pub(super) struct Job<'w> {
     /// The parts of the installation.
     pub app: &'w App,
     /// Who asks.
-    pub caller: &'w ProjectAdmin,
+    pub caller: &'w Caller,
     /// The transaction it is done in.
     pub writing: &'w mut Writing,
 }
 
-/// Does a change once. `checked` is what was made of the body: its problem is kept as a reply like any other.
+/// Does a change that may be asked for with an `Idempotency-Key` once. `checked` is what was made of the body: its
+/// problem is kept as a reply like any other.
 ///
 /// # Errors
 /// The problem of the body or of the work, or that the `Idempotency-Key` is in use.
 pub(super) async fn once<T, F>(
     app: Arc<App>,
-    mut caller: ProjectAdmin,
+    caller: Caller,
     asked: Asked,
     checked: Result<T, Problem>,
+    need: Need,
     work: F,
 ) -> Result<Response, Problem>
 where
-    T: Send + 'static,
-    F: for<'w> FnOnce(Job<'w>, T) -> Work<'w> + Send + 'static,
+    T: Send + Sync + 'static,
+    F: for<'w> Fn(Job<'w>, &'w T) -> Work<'w> + Send + Sync + 'static,
 {
     let Some(header) = &asked.idempotency_key else {
         let input = checked?;
-        return to_the_end(async move {
-            let mut writing = begin(&app, &mut caller, Need::Ordinary).await?;
-            match work(Job { app: &app, caller: &caller, writing: &mut writing }, input).await {
-                Ok(body) => {
-                    writing.commit().await?;
-                    Ok(respond(ReplyBody { status: 200, body }))
-                }
-                Err(problem) => {
-                    writing.abandon().await;
-                    Err(problem)
-                }
-            }
-        })
-        .await;
+        return to_the_end(attempts(app, caller, None, Ok(input), need, work)).await;
     };
     let request = [asked.method.as_bytes(), asked.path.as_bytes(), &asked.body];
     let repeatable = app.replies.repeatable(caller.key.id(), &caller.presented, header, request);
     let turn = Turn::wait(&app, *repeatable.lookup()).await?;
     to_the_end(async move {
         let _turn = turn;
-        let mut writing = begin(&app, &mut caller, Need::Ordinary).await?;
-        if let Some(reply) = replay(&mut writing, &repeatable).await? {
-            writing.abandon().await;
-            return reply;
-        }
-        let outcome = match checked {
-            Ok(input) => work(Job { app: &app, caller: &caller, writing: &mut writing }, input).await,
-            Err(problem) => Err(problem),
-        };
-        let reply = match outcome {
-            Ok(body) => ReplyBody { status: 200, body },
-            Err(problem) if is_kept(problem.status()) => {
-                writing.start_over().await?;
-                let body = problem.body(&app.problem_types, caller.request_id.as_str());
-                ReplyBody { status: problem.status(), body }
-            }
-            Err(problem) => {
-                writing.abandon().await;
-                return Err(problem);
-            }
-        };
-        let kept = repeatable.seal(&reply, writing.now(), app.random.as_ref());
-        writing.keep_reply(repeatable.lookup(), &kept).await?;
-        writing.commit().await?;
-        crash_point("before-reply");
-        Ok(respond(reply))
+        attempts(app, caller, Some(repeatable), checked, need, work).await
     })
     .await
 }
 
-/// Begins a change for a caller who may make it now that its turn has come.
+/// Does a change that leaves things the same when it is asked for twice: PUT and DELETE.
 ///
 /// # Errors
-/// The problem of the store, or of a caller who was let in before and would not be now.
-pub(super) async fn begin(app: &App, caller: &mut ProjectAdmin, need: Need) -> Result<Writing, Problem> {
-    let writing = app.store.begin(need).await?;
-    match caller.verify_again(app) {
-        Ok(()) => Ok(writing),
-        Err(problem) => {
-            writing.abandon().await;
-            Err(problem)
+/// The problem of the work.
+pub(super) async fn done<F>(app: Arc<App>, caller: Caller, need: Need, work: F) -> Result<Response, Problem>
+where
+    F: for<'w> Fn(Job<'w>) -> Work<'w> + Send + Sync + 'static,
+{
+    to_the_end(attempts(app, caller, None, Ok(()), need, move |job: Job<'_>, ()| work(job))).await
+}
+
+/// Why an attempt failed: an error of the store may be worth another one.
+enum Failed {
+    Final(Problem),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Store(error) => Self::Store(error),
+            other => Self::Final(other.into()),
         }
     }
 }
 
+/// One attempt, and for what revokes another one with the ballast given up.
+async fn attempts<T, F>(
+    app: Arc<App>,
+    mut caller: Caller,
+    repeatable: Option<Repeatable>,
+    checked: Result<T, Problem>,
+    need: Need,
+    work: F,
+) -> Result<Response, Problem>
+where
+    T: Sync,
+    F: for<'w> Fn(Job<'w>, &'w T) -> Work<'w>,
+{
+    let first = attempt(&app, &mut caller, repeatable.as_ref(), &checked, need, &work).await;
+    let outcome = match first {
+        Err(Failed::Store(error)) if need == Need::Revocation && error.may_be_for_want_of_room() => {
+            app.store.give_up_ballast();
+            attempt(&app, &mut caller, repeatable.as_ref(), &checked, need, &work).await
+        }
+        outcome => outcome,
+    };
+    outcome.map_err(|failed| match failed {
+        Failed::Final(problem) => problem,
+        Failed::Store(error) => error.into(),
+    })
+}
+
+async fn attempt<T, F>(
+    app: &App,
+    caller: &mut Caller,
+    repeatable: Option<&Repeatable>,
+    checked: &Result<T, Problem>,
+    need: Need,
+    work: &F,
+) -> Result<Response, Failed>
+where
+    F: for<'w> Fn(Job<'w>, &'w T) -> Work<'w>,
+{
+    let mut writing = app.store.begin(need).await?;
+    // The changes before this one may have revoked or narrowed the very key that asks.
+    if let Err(problem) = caller.verify_again(app) {
+        writing.abandon().await;
+        return Err(Failed::Final(problem));
+    }
+    if let Some(repeatable) = repeatable
+        && let Some(reply) = replay(&mut writing, repeatable).await?
+    {
+        writing.abandon().await;
+        return reply.map_err(Failed::Final);
+    }
+    let outcome = match checked {
+        Ok(input) => work(Job { app, caller, writing: &mut writing }, input).await.map_err(Failed::from),
+        Err(problem) => Err(Failed::Final(problem.clone())),
+    };
+    let reply = match (outcome, repeatable) {
+        (Ok(body), _) => ReplyBody { status: 200, body },
+        (Err(Failed::Final(problem)), Some(_)) if is_kept(problem.status()) => {
+            writing.start_over().await?;
+            let body = problem.body(&app.problem_types, caller.request_id.as_str());
+            ReplyBody { status: problem.status(), body }
+        }
+        (Err(failed), _) => {
+            writing.abandon().await;
+            return Err(failed);
+        }
+    };
+    if let Some(repeatable) = repeatable {
+        let kept = repeatable.seal(&reply, writing.now(), app.random.as_ref());
+        writing.keep_reply(repeatable.lookup(), &kept).await?;
+    }
+    writing.commit().await?;
+    crash_point("before-reply");
+    Ok(respond(reply))
+}
+
 /// Runs in a task of its own: when the client goes away, what was begun is finished all the same.
-///
-/// # Errors
-/// The problem of the work itself, or that it panicked.
-pub(super) async fn to_the_end(
+async fn to_the_end(
     work: impl Future<Output = Result<Response, Problem>> + Send + 'static,
 ) -> Result<Response, Problem> {
     match tokio::spawn(work.in_current_span()).await {

@@ -27,24 +27,67 @@ pub(super) fn empty_document() -> OpenApi {
     let info = InfoBuilder::new()
         .title("Keyrack")
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some("Issues, lists, changes and revokes the keys of an API."))
+        .description(Some("Issues, lists, changes and revokes the keys of an API, for any number of organizations."))
         .license(Some(licence))
         .build();
-    let bearer = HttpBuilder::new()
-        .scheme(HttpAuthScheme::Bearer)
-        .bearer_format("Keyrack key")
-        .description(Some("A project's secret key (`sk_…`) of role `admin`."))
-        .build();
-    OpenApiBuilder::new()
-        .info(info)
-        .components(Some(ComponentsBuilder::new().security_scheme("key", SecurityScheme::Http(bearer)).build()))
-        .security(Some([SecurityRequirement::new("key", Vec::<String>::new())]))
-        .build()
+    let mut components = ComponentsBuilder::new();
+    for Surface { scheme, about, .. } in SURFACES {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("Keyrack key");
+        let bearer = bearer.description(Some(about)).build();
+        components = components.security_scheme(scheme, SecurityScheme::Http(bearer));
+    }
+    OpenApiBuilder::new().info(info).components(Some(components.build())).build()
+}
+
+/// Calls that take one kind of key.
+struct Surface {
+    prefix: &'static str,
+    scheme: &'static str,
+    about: &'static str,
+    /// What the examples call the key.
+    variable: &'static str,
+}
+
+const SURFACES: [Surface; 3] = [
+    Surface {
+        prefix: "/api/client/",
+        scheme: "projectKey",
+        about: "A project's secret key (`sk_…`), of role `admin` for all but `/api/client/me`.",
+        variable: "PROJECT_KEY",
+    },
+    Surface {
+        prefix: "/api/admin/",
+        scheme: "organizationKey",
+        about: "An organization's key (`ok_…`); which role it takes, the refusal (403) says.",
+        variable: "ORGANIZATION_KEY",
+    },
+    Surface {
+        prefix: "/api/operator/",
+        scheme: "operatorKey",
+        about: "An operator's key (`op_…`).",
+        variable: "OPERATOR_KEY",
+    },
+];
+
+fn surface_of(path: &str) -> Option<&'static Surface> {
+    SURFACES.iter().find(|surface| path.starts_with(surface.prefix))
+}
+
+/// Says of every call which kind of key it takes.
+pub(super) fn name_credentials(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let requirement =
+            surface_of(path).map(|surface| SecurityRequirement::new(surface.scheme, Vec::<String>::new()));
+        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            operation.security = Some(requirement.clone().into_iter().collect());
+        }
+    }
 }
 
 /// This description of every route
 #[utoipa::path(
-    get, path = "/api/openapi.json", operation_id = "openapi", tag = "Documentation", security(()),
+    get, path = "/api/openapi.json", operation_id = "openapi", tag = "Documentation",
     responses((status = 200, description = "An OpenAPI 3.1 document", content_type = "application/json"))
 )]
 pub(super) async fn openapi_json() -> Response {
@@ -55,7 +98,7 @@ pub(super) async fn openapi_json() -> Response {
 
 /// The reference, for people
 #[utoipa::path(
-    get, path = "/docs", operation_id = "docs", tag = "Documentation", security(()),
+    get, path = "/docs", operation_id = "docs", tag = "Documentation",
     responses((status = 200, description = "A page that needs no network and runs no script", content_type = "text/html"))
 )]
 pub(super) async fn page() -> Response {
@@ -72,7 +115,7 @@ pub(super) async fn page() -> Response {
 
 /// The reference, for programs that read
 #[utoipa::path(
-    get, path = "/docs.md", operation_id = "docsMarkdown", tag = "Documentation", security(()),
+    get, path = "/docs.md", operation_id = "docsMarkdown", tag = "Documentation",
     responses((status = 200, description = "The same as `/docs`, in Markdown", content_type = "text/markdown"))
 )]
 pub(super) async fn markdown() -> Response {
@@ -86,7 +129,7 @@ pub(super) async fn markdown() -> Response {
 ///
 /// `errors` or `operations`, in Markdown, with or without `.md` behind it.
 #[utoipa::path(
-    get, path = "/docs/{page}", operation_id = "docsPage", tag = "Documentation", security(()),
+    get, path = "/docs/{page}", operation_id = "docsPage", tag = "Documentation",
     params(("page" = String, Path, description = "Name of the page", example = "errors.md")),
     responses(
         (status = 200, description = "The page", content_type = "text/markdown"),
@@ -101,7 +144,7 @@ pub(super) async fn document(Last(page): Last) -> Result<Response, Problem> {
 
 /// What there is to read
 #[utoipa::path(
-    get, path = "/llms.txt", operation_id = "llms", tag = "Documentation", security(()),
+    get, path = "/llms.txt", operation_id = "llms", tag = "Documentation",
     responses((status = 200, description = "An index of the documentation", content_type = "text/plain"))
 )]
 pub(super) async fn llms_txt() -> Response {
@@ -176,9 +219,11 @@ fn reference() -> Vec<Section> {
             }
         }
     }
-    sections.sort_by_key(|section| section.tag != "Project keys");
-    // In the order in which somebody new needs them.
-    let order = ["POST", "GET", "PATCH", "DELETE"];
+    // In the order in which somebody new needs them; what is not named comes last.
+    let first = ["Project keys", "Projects", "Keys of any project", "Organization keys", "Members", "Organization"];
+    let place = |section: &Section| first.iter().position(|tag| *tag == section.tag).unwrap_or(first.len());
+    sections.sort_by_key(place);
+    let order = ["POST", "GET", "PUT", "PATCH", "DELETE"];
     for section in &mut sections {
         section.calls.sort_by_key(|call| order.iter().position(|method| *method == call.method));
     }
@@ -235,9 +280,8 @@ fn curl(path: &str, method: &str, operation: &Value, body: Option<&Value>) -> St
         "get" => format!("curl -sS \"$URL{path}\""),
         other => format!("curl -sS -X {} \"$URL{path}\"", other.to_uppercase()),
     };
-    // A route without credentials says so with an empty requirement of its own.
-    if operation["security"].is_null() {
-        command += " \\\n  -H \"Authorization: Bearer $KEY\"";
+    if let Some(surface) = surface_of(&path) {
+        command += &format!(" \\\n  -H \"Authorization: Bearer ${}\"", surface.variable);
     }
     if let Some(body) = body {
         command += &format!(" \\\n  -H 'Content-Type: application/json' \\\n  -d '{}'", body["example"]);

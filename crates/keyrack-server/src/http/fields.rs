@@ -89,6 +89,50 @@ impl Fields {
         }
     }
 
+    /// Takes a field that is one line of text with a form of its own.
+    pub(super) fn line_that(
+        &mut self,
+        param: &str,
+        most: usize,
+        is_good: impl Fn(&str) -> bool,
+        message: &str,
+    ) -> Option<String> {
+        let text = self.line(param, most)?;
+        if !is_good(&text) {
+            self.fault(param, Code::ParameterInvalidFormat, message);
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Takes a field that is one line of text with a form of its own, or null. The outer `None` says it was left out.
+    #[expect(clippy::option_option, reason = "left out and null mean different things in a patch")]
+    pub(super) fn line_or_null(
+        &mut self,
+        param: &str,
+        most: usize,
+        is_good: impl Fn(&str) -> bool,
+        message: &str,
+    ) -> Option<Option<String>> {
+        if self.left.iter().any(|(name, value)| name == param && value.is_null()) {
+            return self.take(param).map(|_null| None);
+        }
+        self.line_that(param, most, is_good, message).map(Some)
+    }
+
+    /// Takes a field that is true, false or null. The outer `None` says it was left out.
+    #[expect(clippy::option_option, reason = "left out and null mean different things in a patch")]
+    pub(super) fn flag_or_null(&mut self, param: &str) -> Option<Option<bool>> {
+        match self.take(param)? {
+            Value::Null => Some(None),
+            Value::Bool(flag) => Some(Some(flag)),
+            Value::String(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                self.fault(param, Code::ParameterInvalidFormat, "must be true, false or null");
+                None
+            }
+        }
+    }
+
     /// Takes a field that is text of at most so many characters, or null. The outer `None` says it was left out.
     #[expect(clippy::option_option, reason = "left out and null mean different things in a patch")]
     pub(super) fn text_or_null(&mut self, param: &str, most: usize) -> Option<Option<String>> {

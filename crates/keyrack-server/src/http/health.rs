@@ -16,7 +16,7 @@ const PING_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Is the process alive?
 #[utoipa::path(
-    get, path = "/livez", operation_id = "livez", tag = "Health", security(()),
+    get, path = "/livez", operation_id = "livez", tag = "Health",
     responses((status = 200, description = "It is", content_type = "application/json"))
 )]
 pub(super) async fn livez() -> Response {
@@ -27,7 +27,7 @@ pub(super) async fn livez() -> Response {
 ///
 /// Ready means: the index is loaded, and the store answers.
 #[utoipa::path(
-    get, path = "/readyz", operation_id = "readyz", tag = "Health", security(()),
+    get, path = "/readyz", operation_id = "readyz", tag = "Health",
     responses(
         (status = 200, description = "It can", content_type = "application/json"),
         (status = 503, description = "It cannot", body = ProblemDocument<'static>, content_type = "application/problem+json"),

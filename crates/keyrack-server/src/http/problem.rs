@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::keys::KeysError;
+use crate::refusal::Refusal;
 use crate::store::StoreError;
 
 /// The catalogue: every code, with its HTTP status and its title.
@@ -257,24 +257,44 @@ impl IntoResponse for Problem {
     }
 }
 
-impl From<KeysError> for Problem {
-    fn from(error: KeysError) -> Self {
-        match error {
-            KeysError::NotFound => Self::missing(),
-            KeysError::SystemKey => Self::new(
-                Code::StateConflict,
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let conflict = |message: &str| Self::new(Code::StateConflict, message);
+        match refusal {
+            Refusal::NotFound => Self::missing(),
+            Refusal::SystemKey => conflict(
                 "This is a system key: the service made it and needs it. It cannot be changed or revoked here.",
             ),
-            KeysError::AlreadyPublished => Self::new(
-                Code::StateConflict,
+            Refusal::AlreadyPublished => conflict(
                 "A publishable key cannot become secret: its value has been public. Create a new key with scope \
                  `secret` instead.",
             ),
-            KeysError::RoleAboveCaller { asked } => Self::new(
+            Refusal::RoleAboveCaller { asked } => Self::new(
                 Code::PermissionDenied,
                 format!("A key cannot grant a role above its own. Granting `{asked}` takes a key of that role."),
             ),
-            KeysError::Store(error) => error.into(),
+            Refusal::RoleTooLow { needs } => {
+                Self::new(Code::PermissionDenied, format!("This takes a key of role `{needs}` in the project."))
+            }
+            Refusal::LastOperatorKey => conflict(
+                "This is the last operator key. Create another first; if it has leaked, run `keyrack recover \
+                 --operator` on the host and revoke it then.",
+            ),
+            Refusal::UsernameTaken => Self::param(
+                Code::ResourceAlreadyExists,
+                "username",
+                "An organization has or had this username. Choose another.",
+            ),
+            Refusal::Unconfirmed { keys } => {
+                let keys = if keys == 1 { "1 live key".to_owned() } else { format!("{keys} live keys") };
+                conflict(&format!(
+                    "This would revoke {keys}, for ever. Nothing was done. To do it, send `?confirm=true`."
+                ))
+            }
+            Refusal::NotAMemberKey => conflict(
+                "Only keys of role `member` are given projects: an `admin` or `owner` key reaches all of them.",
+            ),
+            Refusal::Store(error) => error.into(),
         }
     }
 }

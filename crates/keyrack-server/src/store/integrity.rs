@@ -1,14 +1,15 @@
 //! What is read is only used if it is as Keyrack wrote it.
 
-use keyrack::{KeyChange, KeyDigest, KeyId, Lookup, ProjectId};
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::live_sum::LiveSum;
-use super::{Store, StoreError, no_head, sql};
+use super::{Store, StoreError, Table, no_head, sql};
 use crate::audit;
 use crate::canonical::Canonical;
+use crate::kept::{Kept, Kind, Reference};
 use crate::root_key::ROOT_KEY_VERSION;
 use crate::stored_key::StoredKey;
+use crate::tenancy::{Member, Organization, Project};
 
 /// How many keys entered the index, and how many were refused because they are not as Keyrack wrote them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,31 +20,46 @@ pub struct Loaded {
     pub refused: u64,
 }
 
+/// What one table gave at the start.
+#[derive(Default)]
+struct Read {
+    rows: u64,
+    refused: u64,
+    sum: LiveSum,
+}
+
 impl Store {
-    /// Fills the index with every live key. A row that does not authenticate, or that is older than the audit log says,
-    /// is refused and reported.
+    /// Brings every live row into force. A row that does not authenticate, or that is older than the audit log says, is
+    /// refused and reported; the keys of an organization whose row is refused do not pass.
     ///
     /// # Errors
-    /// [`StoreError`] if the keys cannot be read, or if it cannot be told which of them were tampered with; the index is
+    /// [`StoreError`] if the rows cannot be read, or if it cannot be told which of them were tampered with; the index is
     /// then not marked as loaded.
     pub async fn load(&self) -> Result<Loaded, StoreError> {
         let mut writer = self.writer.lock().await;
         let mut reader = self.readers.acquire().await?;
         let mut snapshot = reader.begin().await?;
         let head = sql::audit_head(&mut snapshot).await?.ok_or_else(no_head)?;
-        let (mut loaded, mut sum) = (Loaded { keys: 0, refused: 0 }, LiveSum::default());
-        sql::for_each_live_key(&mut snapshot, |row| match self.authentic(row) {
-            Ok(key) => {
-                (loaded.keys, sum) = (loaded.keys + 1, sum.with(&self.summand(&key)));
-                self.apply(&key.digest, &KeyChange::Put(key.record()))
-            }
-            Err(error) => {
-                loaded.refused += 1;
-                tracing::error!(%error, "refused a damaged key; it does not pass until the row is restored");
-                Ok(())
-            }
-        })
-        .await?;
+        let organizations = self.load_a::<Organization>(&mut snapshot, |_| {}).await?;
+        let mut orphans = Vec::new();
+        let keys = self.load_a::<StoredKey>(&mut snapshot, |key| {
+            let owner = key.tenant().organization.map(|id| Reference { kind: Kind::Organization, id });
+            orphans.extend(owner.filter(|owner| !self.in_force.knows(*owner)));
+        });
+        let keys = keys.await?;
+        let projects = self.load_a::<Project>(&mut snapshot, |_| {}).await?;
+        let members = self.load_a::<Member>(&mut snapshot, |_| {}).await?;
+
+        orphans.sort_unstable();
+        orphans.dedup();
+        for organization in orphans {
+            tracing::error!(%organization, "refused every key of an organization whose row cannot be used");
+            self.in_force.refuse(organization);
+        }
+        let known_keys = keys.rows;
+        let all = [organizations, projects, members, keys];
+        let mut loaded = Loaded { keys: known_keys, refused: all.iter().map(|read| read.refused).sum() };
+        let sum = all.iter().fold(LiveSum::default(), |sum, read| sum.and(read.sum));
         if !self.is_authentic(&head) || self.sum_of(&head) != Some(sum) {
             loaded.refused += self.explain(&mut snapshot, loaded.refused).await?;
         }
@@ -52,20 +68,43 @@ impl Store {
         Ok(loaded)
     }
 
-    /// The live keys do not add up. The audit log tells which rows are older than they should be, or gone; if that and
-    /// the damaged rows are no explanation, nobody can tell which key is to be trusted.
+    async fn load_a<K: Table>(
+        &self,
+        on: &mut SqliteConnection,
+        mut each: impl FnMut(&K) + Send,
+    ) -> Result<Read, StoreError> {
+        let mut read = Read::default();
+        sql::for_each_live::<K>(on, |row| match self.authentic::<K>(row) {
+            Ok(found) => {
+                (read.rows, read.sum) = (read.rows + 1, read.sum.with(&self.summand(&found)));
+                self.in_force.apply(&found.effect())?;
+                each(&found);
+                Ok(())
+            }
+            Err(error) => {
+                read.refused += 1;
+                tracing::error!(%error, "refused a damaged row; what it holds does not pass until it is restored");
+                Ok(())
+            }
+        })
+        .await?;
+        Ok(read)
+    }
+
+    /// The live rows do not add up. The audit log tells which are older than they should be, or gone; if that and the
+    /// damaged rows are no explanation, nobody can tell which is to be trusted.
     async fn explain(&self, on: &mut SqliteConnection, damaged: u64) -> Result<u64, StoreError> {
         let report = self.compare_with_audit(on).await?;
         for fault in &report.faults {
-            tracing::error!(fault, "the keys do not agree with the audit log");
+            tracing::error!(fault, "the store does not agree with the audit log");
         }
         let is_explained = damaged > 0 || !report.put_back.is_empty() || !report.gone.is_empty();
         if !report.is_whole || !is_explained {
             let what = "keys and audit log do not agree, and no key can be trusted; `keyrack audit verify` says more";
             return Err(StoreError::Damaged { what: what.to_owned() });
         }
-        for id in &report.put_back {
-            self.verifier.index().revoke_by_id(*id, None);
+        for reference in report.put_back.iter().chain(&report.gone) {
+            self.in_force.refuse(*reference);
         }
         Ok(report.put_back.len() as u64)
     }
@@ -85,50 +124,54 @@ impl Store {
         sql::for_each_audit_entry(on, |entry| check.entry(&entry)).await?;
         let head = sql::audit_head(on).await?.ok_or_else(no_head)?;
         check.head(head.seq, &head.hash, self.is_authentic(&head));
-        sql::for_each_key(on, |row| match self.authentic(row) {
-            Ok(key) => check.key(&key),
-            Err(error) => check.damaged(&error),
-        })
-        .await?;
-        // The very statement that fills the index: in a damaged file it may see other rows than another one does.
-        sql::for_each_live_key(on, |row| {
-            if let Ok(key) = self.authentic(row) {
-                check.live(&key);
-                sum = sum.with(&self.summand(&key));
-            }
-            Ok(())
-        })
-        .await?;
+        self.compare_a::<Organization>(on, &mut check, &mut sum).await?;
+        self.compare_a::<Project>(on, &mut check, &mut sum).await?;
+        self.compare_a::<Member>(on, &mut check, &mut sum).await?;
+        self.compare_a::<StoredKey>(on, &mut check, &mut sum).await?;
         check.sum(self.sum_of(&head) == Some(sum));
         Ok(check.report())
     }
 
-    /// Makes a key of a project dead in the index, where it can be found by its number only because its row is damaged.
-    pub fn kill_in_memory(&self, id: KeyId, within: Option<ProjectId>) {
-        if self.verifier.index().revoke_by_id(id, within) {
-            tracing::error!(key = id.0, "a key whose row cannot be used was revoked in memory");
-        }
+    async fn compare_a<K: Table>(
+        &self,
+        on: &mut SqliteConnection,
+        check: &mut audit::Check,
+        sum: &mut LiveSum,
+    ) -> Result<(), StoreError> {
+        sql::for_each::<K>(on, |row| {
+            match self.authentic::<K>(row) {
+                Ok(found) => check.row(&found),
+                Err(error) => check.damaged(K::KIND, &error),
+            }
+            Ok(())
+        })
+        .await?;
+        // The very statement that the start reads by: in a damaged file it may see other rows than another one does.
+        sql::for_each_live::<K>(on, |row| {
+            if let Ok(found) = self.authentic::<K>(row) {
+                check.live(&found);
+                *sum = sum.with(&self.summand(&found));
+            }
+            Ok(())
+        })
+        .await
     }
 
-    /// Whether the index holds a key exactly as a row says it is: live, and at this version.
-    pub(super) fn is_in_force(&self, key: &StoredKey) -> bool {
-        self.verifier.index().find(&key.digest) == Ok(Lookup::Live(key.record()))
-    }
-
-    pub(super) fn authentic(&self, row: &sql::Row) -> Result<StoredKey, StoreError> {
-        let (key, mac) = sql::decode_key(row)?;
+    pub(super) fn authentic<K: Table>(&self, row: &sql::Row) -> Result<K, StoreError> {
+        let (found, mac) = sql::decode::<K>(row)?;
         let fits =
-            matches!(mac.split_first(), Some((&ROOT_KEY_VERSION, tag)) if self.row_key.fits(&key.canonical(), tag));
-        if fits { Ok(key) } else { Err(StoreError::Damaged { what: format!("key {} does not authenticate", key.id) }) }
+            matches!(mac.split_first(), Some((&ROOT_KEY_VERSION, tag)) if self.row_key.fits(&found.canonical(), tag));
+        let damaged = || StoreError::Damaged { what: format!("{} does not authenticate", found.reference()) };
+        if fits { Ok(found) } else { Err(damaged()) }
     }
 
-    pub(super) fn row_mac(&self, key: &StoredKey) -> Vec<u8> {
-        with_version(self.row_key.tag(&key.canonical()))
+    pub(super) fn row_mac(&self, row: &impl Kept) -> Vec<u8> {
+        with_version(self.row_key.tag(&row.canonical()))
     }
 
     /// What a row adds to the sum over all live ones. Never stored.
-    pub(super) fn summand(&self, key: &StoredKey) -> [u8; 32] {
-        self.sum_key.tag(&Canonical::new("summand").bytes(key.canonical().as_bytes()))
+    pub(super) fn summand(&self, row: &impl Kept) -> [u8; 32] {
+        self.sum_key.tag(&Canonical::new("summand").bytes(row.canonical().as_bytes()))
     }
 
     /// The sum as a head holds it, unmasked.
@@ -154,10 +197,6 @@ impl Store {
 
     pub(super) fn root_key_check(&self) -> Vec<u8> {
         with_version(self.root_check_key.tag(&Canonical::new("root key check")))
-    }
-
-    pub(super) fn apply(&self, digest: &KeyDigest, change: &KeyChange) -> Result<(), StoreError> {
-        Ok(self.verifier.index().apply(digest, change)?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! One number over all live keys, so that a row that was put back, taken out or doubled shows at the next start.
+//! One number over all live rows, so that a row that was put back, taken out or doubled shows at the next start.
 //!
 //! Each live row has a summand, a keyed hash of it that is nowhere stored, taken as four 64-bit numbers. Their sum, masked
 //! by another keyed hash, is stored and authenticated together with the newest audit hash: who reads the database learns
@@ -30,6 +30,16 @@ impl LiveSum {
         self.combine(summand, u64::wrapping_sub)
     }
 
+    /// Both together.
+    #[must_use]
+    pub(super) fn and(self, other: Self) -> Self {
+        let mut sum = self;
+        for (word, more) in sum.0.iter_mut().zip(other.0) {
+            *word = word.wrapping_add(more);
+        }
+        sum
+    }
+
     fn combine(mut self, summand: &[u8; 32], operation: fn(u64, u64) -> u64) -> Self {
         for (sum, word) in self.0.iter_mut().zip(summand.as_chunks::<8>().0) {
             *sum = operation(*sum, u64::from_le_bytes(*word));
@@ -50,6 +60,7 @@ mod tests {
         assert_eq!(all.without(&b), LiveSum::default().with(&a).with(&c));
         assert_ne!(all, all.with(&a));
         assert_ne!(all, all.without(&a));
+        assert_eq!(all, LiveSum::default().with(&a).and(LiveSum::default().with(&b).with(&c)));
         assert_eq!(LiveSum::from_bytes(&all.to_bytes()), Some(all));
         assert_eq!(LiveSum::from_bytes(&[0; 31]), None);
         assert_eq!(LiveSum::from_bytes(&[0; 33]), None);

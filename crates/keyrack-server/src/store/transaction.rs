@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use keyrack::{KeyChange, KeyDigest, KeyId};
-use sqlx::{Connection as _, Row as _, SqliteConnection};
+use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
 
-use super::{Store, StoreError, sql, sqlite};
+use super::writing::Log;
+use super::{Effect, Store, StoreError, sql, sqlite};
 use crate::clock::Timestamp;
 use crate::crash::crash_point;
+use crate::kept::{Kind, Reference};
 use crate::stored_key::StoredKey;
+use crate::tenancy::{Member, Organization, Project};
 
 /// How long a change waits for the ones before it.
 const ORDINARY_WAIT: Duration = Duration::from_secs(5);
@@ -63,8 +65,10 @@ pub struct Writing {
     state: OwnedMutexGuard<WriterState>,
     /// The turn among ordinary changes.
     _turn: Option<OwnedMutexGuard<()>>,
-    pub(super) effects: Vec<(KeyDigest, KeyChange)>,
-    pub(super) newest: Option<(i64, Vec<u8>)>,
+    /// What was written so far, as it will be in force.
+    pub(super) effects: Vec<Effect>,
+    /// The entries that it will have in the audit log.
+    pub(super) log: Log,
     pub(super) now: Timestamp,
 }
 
@@ -83,7 +87,7 @@ impl Store {
         }
         let now = self.clock.now();
         let (store, effects) = (Arc::clone(self), Vec::new());
-        let mut writing = Writing { store, state, _turn: turn, effects, newest: None, now };
+        let mut writing = Writing { store, state, _turn: turn, effects, log: Log::default(), now };
         match writing.open().await {
             Err(error) if need == Need::Revocation && error.may_be_for_want_of_room() => {
                 self.ballast.give_up();
@@ -132,7 +136,7 @@ impl Store {
 
 impl Writing {
     /// Begins the transaction, on a new connection if there is none. After a failure nobody knows whether the last
-    /// change was committed: the change log does, read under the write lock.
+    /// change was committed: the log does, read under the write lock.
     async fn open(&mut self) -> Result<(), StoreError> {
         let is_new = self.state.connection.is_none();
         if is_new {
@@ -142,16 +146,33 @@ impl Writing {
         sqlx::query(sqlite::BEGIN_WRITE).execute(self.connection()?).await?;
         if is_new {
             let applied = self.state.applied;
-            for row in sql::changed_keys(self.connection()?, applied).await? {
-                match self.store.authentic(&row) {
-                    Ok(key) => self.store.apply(&key.digest, &change_of(&key))?,
+            for (seq, reference) in sql::changes_after(self.connection()?, applied).await? {
+                match self.effect_of(reference).await {
+                    Ok(effect) => self.store.in_force.apply(&effect)?,
                     // Refused as it would be at a start; the others must not wait for it.
-                    Err(_) => self.store.kill_in_memory(KeyId(row.try_get("id")?), None),
+                    Err(StoreError::Damaged { .. }) => self.store.in_force.refuse(reference),
+                    Err(error) => return Err(error),
                 }
-                self.state.applied = row.try_get("seq")?;
+                self.state.applied = seq;
             }
         }
         Ok(())
+    }
+
+    /// What a row, live or not, means for the state in force.
+    async fn effect_of(&mut self, reference: Reference) -> Result<Effect, StoreError> {
+        match reference.kind {
+            Kind::Key => self.effect_of_a::<StoredKey>(reference).await,
+            Kind::Organization => self.effect_of_a::<Organization>(reference).await,
+            Kind::Project => self.effect_of_a::<Project>(reference).await,
+            Kind::Member => self.effect_of_a::<Member>(reference).await,
+        }
+    }
+
+    async fn effect_of_a<K: sql::Table>(&mut self, reference: Reference) -> Result<Effect, StoreError> {
+        let gone = || StoreError::Damaged { what: format!("{reference} has no row") };
+        let row = sql::by_id::<K>(self.connection()?, reference.id).await?.ok_or_else(gone)?;
+        Ok(self.store.authentic::<K>(&row)?.effect())
     }
 
     /// Commits, and brings the index up to date. When this returns `Ok`, the change is on disk and in force.
@@ -170,6 +191,7 @@ impl Writing {
     }
 
     async fn commit_or_fail(mut self) -> Result<(), StoreError> {
+        let newest = self.write_log().await?;
         crash_point("before-commit");
         let committed = sqlx::query("COMMIT").execute(self.connection()?).await;
         if let Err(error) = committed {
@@ -185,12 +207,12 @@ impl Writing {
             };
         }
         crash_point("after-commit");
-        for (digest, change) in &self.effects {
-            // Should this fail, `in_transaction` is still set: the next change reads the change log.
-            self.store.apply(digest, change)?;
+        for effect in &self.effects {
+            // Should this fail, `in_transaction` is still set: the next change reads the log.
+            self.store.in_force.apply(effect)?;
         }
         self.state.in_transaction = false;
-        if let Some((seq, hash)) = self.newest.take() {
+        if let Some((seq, hash)) = newest {
             // The newest hash in a place of its own: a log that was cut short shows against it.
             tracing::info!(seq, hash = data_encoding::HEXLOWER.encode(&hash), "committed");
             self.state.applied = seq;
@@ -213,7 +235,7 @@ impl Writing {
     pub async fn start_over(&mut self) -> Result<(), StoreError> {
         sqlx::query("ROLLBACK").execute(self.connection()?).await?;
         self.effects.clear();
-        self.newest = None;
+        self.log = Log::default();
         sqlx::query(sqlite::BEGIN_WRITE).execute(self.connection()?).await?;
         Ok(())
     }
@@ -225,18 +247,11 @@ impl Writing {
 }
 
 /// A transaction that was neither committed nor abandoned takes its connection with it: the database rolls it back, and
-/// the next change opens a new one and reads the change log.
+/// the next change opens a new one and reads the log.
 impl Drop for Writing {
     fn drop(&mut self) {
         if self.state.in_transaction {
             self.state.connection = None;
         }
-    }
-}
-
-pub(super) fn change_of(key: &StoredKey) -> KeyChange {
-    match key.revoked_at {
-        None => KeyChange::Put(key.record()),
-        Some(_) => KeyChange::Revoke { id: key.id },
     }
 }

@@ -1,15 +1,20 @@
-//! What a change may hold: rows with their MACs, audit and change-log entries, kept replies.
+//! What a change may hold: rows with their MACs, the entries of the audit log, kept replies.
 
-use keyrack::ProjectId;
+use keyrack::OrganizationId;
 
 use super::live_sum::LiveSum;
-use super::transaction::{Writing, change_of};
-use super::{StoreError, sql};
-use crate::audit::{self, Actor, Entry, Event, NO_HASH, Target, tenant_of};
+use super::reading::{Beneath, Find};
+use super::transaction::Writing;
+use super::{StoreError, Table, sql};
+use crate::actor::Actor;
+use crate::audit::{Entry, Event, NO_HASH};
 use crate::clock::Timestamp;
 use crate::crash::crash_point;
+use crate::kept::Kept;
+use crate::keys::Place;
 use crate::replies::KeptReply;
 use crate::stored_key::StoredKey;
+use crate::tenancy::Project;
 
 /// Who asks for a change.
 #[derive(Clone, Debug)]
@@ -20,115 +25,158 @@ pub struct By {
     pub request_id: String,
 }
 
+/// What a change adds to the audit log when it is committed.
+#[derive(Default)]
+pub(super) struct Log {
+    events: Vec<Event>,
+    /// What came to the sum over all live rows, and what went.
+    moved: LiveSum,
+}
+
+/// Only what is in force is found: what was tampered with, or put back while the server runs, is never authenticated anew.
+impl Find for Writing {
+    async fn find<K: Table>(&mut self, at: K::Place) -> Result<Option<K>, StoreError> {
+        let row = K::find(self.connection()?, at).await?;
+        row.map(|row| self.in_force(&row)).transpose()
+    }
+}
+
 impl Writing {
     /// The time of this change.
     pub const fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// The next number for a key of any kind.
+    /// The next number of a kind of thing; keys of all kinds share theirs.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn next_key_id(&mut self) -> Result<i64, StoreError> {
-        Ok(sql::next_id(self.connection()?, "api_key").await?)
+    pub async fn next_id<K: Kept>(&mut self) -> Result<i64, StoreError> {
+        Ok(sql::next_id(self.connection()?, K::KIND.as_str()).await?)
     }
 
-    /// A live key of a project, to be changed.
+    fn in_force<K: Table>(&self, row: &sql::Row) -> Result<K, StoreError> {
+        let found: K = self.store.authentic(row)?;
+        if self.store.in_force.holds(&found.effect(), &self.effects) {
+            return Ok(found);
+        }
+        Err(StoreError::Damaged { what: format!("the row of {} is not the one that is in force", found.reference()) })
+    }
+
+    /// Every live key of a place. One whose row cannot be used is not among them: it is dead in memory from here on, and
+    /// is refused at every start.
     ///
     /// # Errors
-    /// [`StoreError`] if it cannot be read or is damaged, or if it is not the state that is in force: what was tampered
-    /// with, or put back while the server runs, is never authenticated anew.
-    pub async fn project_key(&mut self, project: ProjectId, id: i64) -> Result<Option<StoredKey>, StoreError> {
-        let row = sql::project_key(self.connection()?, project, id).await?;
-        let Some(key) = row.map(|row| self.store.authentic(&row)).transpose()? else { return Ok(None) };
-        let changed_here = self.effects.iter().rev().find(|(digest, _)| *digest == key.digest);
-        let is_in_force = match changed_here {
-            Some((_, change)) => *change == change_of(&key),
-            None => self.store.is_in_force(&key),
-        };
-        if is_in_force {
-            return Ok(Some(key));
-        }
-        Err(StoreError::Damaged { what: format!("the row of key {id} is not the one that is in force") })
+    /// [`StoreError`] if they cannot be read.
+    pub async fn live_keys(&mut self, place: Place) -> Result<Vec<StoredKey>, StoreError> {
+        let rows = sql::live_keys(self.connection()?, place).await?;
+        Ok(rows.iter().filter_map(|row| self.usable(row)).collect())
     }
 
-    /// Writes a key that is new, with its audit and change-log entries.
+    /// Every live project of an organization. One whose row cannot be used is left out; it is refused everywhere else
+    /// too.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub async fn live_projects(&mut self, organization: OrganizationId) -> Result<Vec<Project>, StoreError> {
+        let rows = sql::live_projects(self.connection()?, organization).await?;
+        Ok(rows.iter().filter_map(|row| self.usable(row)).collect())
+    }
+
+    fn usable<K: Table>(&self, row: &sql::Row) -> Option<K> {
+        let refused = |error: &StoreError| {
+            tracing::error!(%error, "a row was left out of a change");
+            sql::reference::<K>(row).map(|reference| self.store.in_force.refuse(reference));
+        };
+        self.in_force(row).inspect_err(refused).ok()
+    }
+
+    /// Makes a key dead in memory whose row cannot be used.
+    pub fn kill_in_memory(&self, place: Place, id: i64) {
+        self.store.in_force.kill(|key| key.id.0 == id && place.holds(key.holder));
+    }
+
+    /// How many live keys there are in a place.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn count_live_keys(&mut self, place: Place) -> Result<i64, StoreError> {
+        Ok(sql::count_live_keys(self.connection()?, place).await?)
+    }
+
+    /// What there is beneath an organization.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn counts_beneath(&mut self, organization: OrganizationId) -> Result<Beneath, StoreError> {
+        Ok(sql::counts_beneath(self.connection()?, organization).await?)
+    }
+
+    /// Whether an organization has or had a short name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn username_is_taken(&mut self, username: &str) -> Result<bool, StoreError> {
+        Ok(sql::username_is_taken(self.connection()?, username).await?)
+    }
+
+    /// Writes something new.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing of this transaction will be committed.
-    pub async fn insert_key(&mut self, key: &StoredKey, action: &str, by: &By) -> Result<(), StoreError> {
-        let mac = self.store.row_mac(key);
-        sql::insert_key(self.connection()?, key, &mac).await?;
-        crash_point("after-key-row");
-        self.record_key(None, key, action, by).await
-    }
-
-    /// Writes a key that was changed, with its audit and change-log entries. `after` is one version on.
-    ///
-    /// # Errors
-    /// [`StoreError`]; then nothing of this transaction will be committed.
-    pub async fn update_key(
-        &mut self,
-        before: &StoredKey,
-        after: &StoredKey,
-        action: &str,
-        by: &By,
-    ) -> Result<(), StoreError> {
-        let mac = self.store.row_mac(after);
-        if !sql::update_key(self.connection()?, after, &mac).await? {
-            return Err(StoreError::Damaged { what: format!("key {} changed while it was locked", after.id) });
-        }
-        crash_point("after-key-row");
-        self.record_key(Some(before), after, action, by).await
-    }
-
-    async fn record_key(
-        &mut self,
-        before: Option<&StoredKey>,
-        after: &StoredKey,
-        action: &str,
-        by: &By,
-    ) -> Result<(), StoreError> {
-        let (organization, project) = tenant_of(after.holder);
-        let event = Event {
-            actor: by.actor.clone(),
-            action: action.to_owned(),
-            target: Target { kind: "key".to_owned(), id: after.id.0, version: after.version.into() },
-            organization: organization.map(|id| id.0.into()),
-            project: project.map(|id| id.0.into()),
-            before: before.map(audit::describe),
-            after: Some(audit::describe(after)),
-            request_id: by.request_id.clone(),
-        };
-        let gone = before.map(|before| self.store.summand(before));
-        let come = after.revoked_at.is_none().then(|| self.store.summand(after));
-        let seq = self.record(event, gone, come).await?;
-        sql::insert_change(self.connection()?, seq, after.id).await?;
-        self.effects.push((after.digest, change_of(after)));
+    pub async fn insert<K: Table>(&mut self, new: &K, action: &str, by: &By) -> Result<(), StoreError> {
+        let mac = self.store.row_mac(new);
+        new.insert(self.connection()?, &mac).await?;
+        crash_point("after-row");
+        self.note(None, new, action, by);
         Ok(())
     }
 
-    /// Adds an entry to the audit chain, and adds or takes away the summands of rows that are live now, or no longer.
-    async fn record(
-        &mut self,
-        event: Event,
-        gone: Option<[u8; 32]>,
-        come: Option<[u8; 32]>,
-    ) -> Result<i64, StoreError> {
-        let known = sql::take_seq(self.connection()?).await?;
+    /// Writes something that was changed. `after` is one version on.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing of this transaction will be committed.
+    pub async fn update<K: Table>(&mut self, before: &K, after: &K, action: &str, by: &By) -> Result<(), StoreError> {
+        let mac = self.store.row_mac(after);
+        if !after.update(self.connection()?, &mac).await? {
+            return Err(StoreError::Damaged { what: format!("{} changed while it was locked", after.reference()) });
+        }
+        crash_point("after-row");
+        self.note(Some(before), after, action, by);
+        Ok(())
+    }
+
+    /// Notes what was written: for the log, for the sum over all live rows, and for the state in force.
+    fn note<K: Table>(&mut self, before: Option<&K>, after: &K, action: &str, by: &By) {
+        let gone = before.filter(|before| before.is_live()).map(|before| self.store.summand(before));
+        let come = after.is_live().then(|| self.store.summand(after));
+        self.log.moved = gone.iter().fold(self.log.moved, LiveSum::without);
+        self.log.moved = come.iter().fold(self.log.moved, LiveSum::with);
+        self.log.events.push(Event::of(before, after, action, by.actor, &by.request_id));
+        self.effects.push(after.effect());
+    }
+
+    /// Adds the entries of this change to the audit chain; the place in the log is the last thing that is taken. Gives
+    /// the newest number and hash.
+    pub(super) async fn write_log(&mut self) -> Result<Option<(i64, Vec<u8>)>, StoreError> {
+        let Log { events, moved } = std::mem::take(&mut self.log);
+        if events.is_empty() {
+            return Ok(None);
+        }
+        let known = sql::take_seqs(self.connection()?, events.len() as i64).await?;
         let sum = self.store.sum_of(&known).filter(|_| self.store.is_authentic(&known));
         let damaged = || StoreError::Damaged { what: "the newest audit hash does not authenticate".to_owned() };
-        let sum = gone.iter().fold(sum.ok_or_else(damaged)?, LiveSum::without);
-        let sum = come.iter().fold(sum, LiveSum::with);
-
-        let entry = Entry::chained(known.seq + 1, self.now, event, &known.hash);
-        sql::insert_audit_entry(self.connection()?, &entry).await?;
-        let head = self.store.head_of(entry.seq, entry.hash, sum);
+        let sum = sum.ok_or_else(damaged)?.and(moved);
+        let (mut seq, mut hash) = (known.seq, known.hash);
+        for event in events {
+            let entry = Entry::chained(seq + 1, self.now, event, &hash);
+            sql::insert_audit_entry(self.connection()?, &entry).await?;
+            (seq, hash) = (entry.seq, entry.hash);
+        }
+        let head = self.store.head_of(seq, hash, sum);
         sql::set_audit_head(self.connection()?, &head).await?;
         crash_point("after-audit-entry");
-        self.newest = Some((head.seq, head.hash));
-        Ok(head.seq)
+        Ok(Some((head.seq, head.hash)))
     }
 
     /// The kept reply to a request, if it is not too old.
@@ -157,10 +205,7 @@ impl Writing {
         let now = self.now;
         Ok(sql::delete_expired_replies(self.connection()?, now).await?)
     }
-}
 
-/// What only the first start needs.
-impl Writing {
     /// Sets the installation up: binds it to its root key and begins the audit chain.
     ///
     /// # Errors
@@ -171,69 +216,5 @@ impl Writing {
         let head = self.store.head_of(0, NO_HASH.to_vec(), LiveSum::default());
         sql::insert_audit_head(self.connection()?, &head).await?;
         Ok(())
-    }
-
-    /// Makes an organization.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn insert_organization(&mut self, username: &str, by: &By) -> Result<i64, StoreError> {
-        let now = self.now;
-        let id = sql::next_id(self.connection()?, "organization").await?;
-        sql::insert_organization(self.connection()?, id, username, now).await?;
-        let after = serde_json::json!({"username": username});
-        self.record_made("organization", id, (Some(id), None), &after, by).await?;
-        Ok(id)
-    }
-
-    /// Makes a project.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn insert_project(&mut self, organization: i64, name: &str, by: &By) -> Result<i64, StoreError> {
-        let now = self.now;
-        let id = sql::next_id(self.connection()?, "project").await?;
-        sql::insert_project(self.connection()?, id, organization, name, now).await?;
-        let after = serde_json::json!({"name": name});
-        self.record_made("project", id, (Some(organization), Some(id)), &after, by).await?;
-        Ok(id)
-    }
-
-    async fn record_made(
-        &mut self,
-        kind: &str,
-        id: i64,
-        (organization, project): (Option<i64>, Option<i64>),
-        after: &serde_json::Value,
-        by: &By,
-    ) -> Result<(), StoreError> {
-        let event = Event {
-            actor: by.actor.clone(),
-            action: format!("{kind}.create"),
-            target: Target { kind: kind.to_owned(), id, version: 1 },
-            organization,
-            project,
-            before: None,
-            after: Some(after.to_string()),
-            request_id: by.request_id.clone(),
-        };
-        self.record(event, None, None).await?;
-        Ok(())
-    }
-
-    /// The organization that a project belongs to.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn organization_of(&mut self, project: i64) -> Result<Option<i64>, StoreError> {
-        Ok(sql::organization_of(self.connection()?, project).await?)
-    }
-
-    /// Whether there is such an organization.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn organization_exists(&mut self, id: i64) -> Result<bool, StoreError> {
-        Ok(sql::organization_exists(self.connection()?, id).await?)
     }
 }

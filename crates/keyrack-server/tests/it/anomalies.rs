@@ -1,8 +1,9 @@
 //! When one statement of a change fails, nothing of the change is there, and nothing else is hurt.
 
-use keyrack::{ProjectRole, Requirement};
-use keyrack_server::audit::Actor;
-use keyrack_server::keys::{self, ProjectCaller};
+use keyrack::ProjectId;
+use keyrack_server::actor::Actor;
+use keyrack_server::kept::{Kind, Reference};
+use keyrack_server::keys::{self, Place};
 use keyrack_server::store::{By, Need};
 use serde_json::json;
 use sqlx::{Connection as _, SqliteConnection};
@@ -41,7 +42,6 @@ async fn a_change_whose_nth_statement_fails_did_not_happen() {
         ("UPDATE", "counters", [true, false, false]),
         ("UPDATE", "audit_head", [true, true, true]),
         ("INSERT", "audit_events", [true, true, true]),
-        ("INSERT", "changes", [true, true, true]),
         ("INSERT", "replies", [true, false, false]),
     ];
     for (verb, table, hurts) in statements {
@@ -79,9 +79,8 @@ async fn a_change_whose_nth_statement_fails_did_not_happen() {
 #[tokio::test]
 async fn a_key_makes_nothing_after_its_death() {
     let app = std::sync::Arc::new(TestApp::new().await);
-    let admin = app.app.verifier.verify(app.admin().as_bytes(), Requirement::Project { least: ProjectRole::Admin });
-    let admin = ProjectCaller::of(&admin.unwrap()).unwrap();
-    let by = By { actor: Actor::host(), request_id: "test".to_owned() };
+    let place = Place::Project(ProjectId(1));
+    let by = By { actor: Actor::HOST, request_id: "test".to_owned() };
     for headers in [&[][..], &[("Idempotency-Key", "waiting")]] {
         let (id, leaked) = app.create(json!({"name": "leaked", "role": "admin"})).await;
         let mut revoking = app.app.store.begin(Need::Revocation).await.unwrap();
@@ -90,7 +89,7 @@ async fn a_key_makes_nothing_after_its_death() {
             async move { app.call_with(&leaked, ("POST", KEYS), Some(body), headers).await }
         });
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        keys::revoke(&mut revoking, admin, id, &by).await.unwrap();
+        keys::revoke(&mut revoking, place, id, &by).await.unwrap();
         revoking.commit().await.unwrap();
         assert_eq!(waiting.await.unwrap().status, 401);
     }
@@ -160,7 +159,8 @@ async fn a_row_put_back_while_the_server_runs_is_not_authenticated_anew() {
     assert_eq!(app.call(("DELETE", &target), None).await.status, 500);
     assert_eq!(app.call_with(&value, ("GET", KEYS), None, &[]).await.status, 401);
     let report = app.app.store.verify_audit().await.unwrap();
-    assert_eq!(report.put_back, [keyrack::KeyId(id)]);
+    let put_back = Reference { kind: Kind::Key, id };
+    assert_eq!(report.put_back, [put_back]);
 }
 
 /// With the store closed every read of it fails, and every caller is judged all the same.

@@ -44,7 +44,10 @@ async fn the_reference_shows_every_call_with_curl_and_loads_nothing() {
         let section = page.split(&format!("<section id=\"{id}\">")).nth(1).unwrap_or_else(|| panic!("{id}"));
         let section = section.split("</section>").next().unwrap();
         assert!(section.contains("curl -sS"), "{id}");
-        assert_eq!(section.contains("$KEY"), path.starts_with("/api/client"), "{id}");
+        let surfaces = [("client", "$PROJECT_KEY"), ("admin", "$ORGANIZATION_KEY"), ("operator", "$OPERATOR_KEY")];
+        for (surface, variable) in surfaces {
+            assert_eq!(section.contains(variable), path.starts_with(&format!("/api/{surface}/")), "{id}");
+        }
         assert!(markdown.contains(&format!("`{method} {path}`")) && index.contains(&format!("`{method} {path}`")));
     }
     for outside in ["http://", "https://", "src=", "<script", "<link", "@import", "url("] {

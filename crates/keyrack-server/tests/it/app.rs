@@ -184,9 +184,62 @@ impl TestApp {
 
     /// Creates a key and gives its id and its value.
     pub(crate) async fn create(&self, body: Value) -> (i64, String) {
-        let reply = self.call(("POST", "/api/client/keys"), Some(body)).await;
-        assert_eq!(reply.status, 200, "{}", reply.text);
-        let json = reply.json();
-        (json["id"].as_i64().unwrap(), json["value"].as_str().unwrap().to_owned())
+        id_and_value(&self.call(("POST", "/api/client/keys"), Some(body)).await)
     }
+}
+
+/// What else an installation may hold: organizations that the first one must not see.
+pub(crate) struct Installed {
+    /// An owner of an organization of its own.
+    pub(crate) owner: String,
+    /// An owner of an organization that is suspended.
+    pub(crate) suspended: String,
+}
+
+impl TestApp {
+    /// Sends a request as an owner of the first organization.
+    pub(crate) async fn as_owner(&self, route: (&str, &str), body: Option<Value>) -> Reply {
+        self.call_with(self.first_keys.organization.expose(), route, body, &[]).await
+    }
+
+    /// Sends a request as the operator.
+    pub(crate) async fn as_operator(&self, route: (&str, &str), body: Option<Value>) -> Reply {
+        self.call_with(self.first_keys.operator.expose(), route, body, &[]).await
+    }
+
+    /// Creates a key of the first organization and gives its id and its value.
+    pub(crate) async fn organization_key(&self, role: &str) -> (i64, String) {
+        let body = serde_json::json!({"name": role, "role": role});
+        id_and_value(&self.as_owner(("POST", "/api/admin/organizations/api-keys"), Some(body)).await)
+    }
+
+    /// Creates a system key in the first project and gives its id and its value.
+    pub(crate) async fn system_key(&self, body: Value) -> (i64, String) {
+        id_and_value(&self.as_operator(("POST", "/api/operator/projects/1/system-keys"), Some(body)).await)
+    }
+
+    /// Makes an organization and gives its number and the value of its owner key.
+    pub(crate) async fn organization(&self, username: &str) -> (i64, String) {
+        let body = serde_json::json!({"username": username});
+        let made = self.as_operator(("POST", "/api/operator/organizations"), Some(body)).await;
+        assert_eq!(made.status, 200, "{}", made.text);
+        let made = made.json();
+        let id = made["organization"]["id"].as_i64().unwrap();
+        (id, made["owner_key"]["value"].as_str().unwrap().to_owned())
+    }
+
+    /// Makes other organizations, one of them suspended.
+    pub(crate) async fn install_others(&self) -> Installed {
+        let (_, owner) = self.organization("other").await;
+        let (id, suspended) = self.organization("late-payer").await;
+        let route = format!("/api/operator/organizations/{id}/suspend");
+        assert_eq!(self.as_operator(("POST", &route), None).await.status, 200);
+        Installed { owner, suspended }
+    }
+}
+
+fn id_and_value(reply: &Reply) -> (i64, String) {
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    let json = reply.json();
+    (json["id"].as_i64().unwrap(), json["value"].as_str().unwrap().to_owned())
 }

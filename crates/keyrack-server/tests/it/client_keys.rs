@@ -1,10 +1,6 @@
 //! The five calls of `/api/client/keys`, whole replies.
 
 use expect_test::expect;
-use keyrack::{ProjectRole, Requirement};
-use keyrack_server::audit::Actor;
-use keyrack_server::keys::{self, Labels};
-use keyrack_server::store::{By, Need};
 use serde_json::json;
 
 use crate::app::TestApp;
@@ -22,7 +18,7 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
-        content-length: 240
+        content-length: 329
 
         {
           "id": 4,
@@ -34,7 +30,15 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
           "created_at": "2026-04-28T09:30:00.123Z",
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
-          "is_system_key": false
+          "is_system_key": false,
+          "created_by": {
+            "kind": "secret_key",
+            "id": 3
+          },
+          "last_changed_by": {
+            "kind": "secret_key",
+            "id": 3
+          }
         }
     "#]]
     .assert_eq(&created.snapshot());
@@ -48,7 +52,7 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
-        content-length: 216
+        content-length: 305
 
         {
           "id": 4,
@@ -60,7 +64,15 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
           "created_at": "2026-04-28T09:30:00.123Z",
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
-          "is_system_key": false
+          "is_system_key": false,
+          "created_by": {
+            "kind": "secret_key",
+            "id": 3
+          },
+          "last_changed_by": {
+            "kind": "secret_key",
+            "id": 3
+          }
         }
     "#]]
     .assert_eq(&read.snapshot());
@@ -80,7 +92,7 @@ async fn create_takes_every_field_and_a_public_scope_makes_a_publishable_key() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
-        content-length: 260
+        content-length: 349
 
         {
           "id": 4,
@@ -92,7 +104,15 @@ async fn create_takes_every_field_and_a_public_scope_makes_a_publishable_key() {
           "created_at": "2026-04-28T09:30:00.123Z",
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": "for\nthe shop",
-          "is_system_key": false
+          "is_system_key": false,
+          "created_by": {
+            "kind": "secret_key",
+            "id": 3
+          },
+          "last_changed_by": {
+            "kind": "secret_key",
+            "id": 3
+          }
         }
     "#]]
     .assert_eq(&created.snapshot());
@@ -112,7 +132,7 @@ async fn list_shows_keys_masked_newest_first() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
-        content-length: 556
+        content-length: 734
 
         {
           "results": [
@@ -126,7 +146,15 @@ async fn list_shows_keys_masked_newest_first() {
               "created_at": "2026-04-28T09:30:01.123Z",
               "updated_at": "2026-04-28T09:30:01.123Z",
               "description": null,
-              "is_system_key": false
+              "is_system_key": false,
+              "created_by": {
+                "kind": "secret_key",
+                "id": 3
+              },
+              "last_changed_by": {
+                "kind": "secret_key",
+                "id": 3
+              }
             },
             {
               "id": 4,
@@ -138,10 +166,18 @@ async fn list_shows_keys_masked_newest_first() {
               "created_at": "2026-04-28T09:30:00.123Z",
               "updated_at": "2026-04-28T09:30:00.123Z",
               "description": null,
-              "is_system_key": false
+              "is_system_key": false,
+              "created_by": {
+                "kind": "secret_key",
+                "id": 3
+              },
+              "last_changed_by": {
+                "kind": "secret_key",
+                "id": 3
+              }
             }
           ],
-          "nextCursor": "YgTObtT-vWrfnewWaSESUHsidmFsdWUiOjE3NzczNjg2MDAxMjM0NTYsImlkIjo0fQ",
+          "nextCursor": "ZqV_PxPvZQYFQ2b-YwBkM3sidmFsdWUiOjE3NzczNjg2MDAxMjM0NTYsImlkIjo0fQ",
           "prevCursor": null,
           "limit": 2
         }
@@ -163,7 +199,7 @@ async fn patch_changes_what_it_names_and_nothing_else() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
-        content-length: 214
+        content-length: 303
 
         {
           "id": 4,
@@ -175,7 +211,15 @@ async fn patch_changes_what_it_names_and_nothing_else() {
           "created_at": "2026-04-28T09:30:00.123Z",
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": null,
-          "is_system_key": false
+          "is_system_key": false,
+          "created_by": {
+            "kind": "secret_key",
+            "id": 3
+          },
+          "last_changed_by": {
+            "kind": "secret_key",
+            "id": 3
+          }
         }
     "#]]
     .assert_eq(&patched.snapshot());
@@ -231,7 +275,7 @@ async fn delete_kills_at_once_and_for_ever() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
-        content-length: 232
+        content-length: 321
 
         {
           "id": 4,
@@ -244,6 +288,14 @@ async fn delete_kills_at_once_and_for_ever() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": null,
           "is_system_key": false,
+          "created_by": {
+            "kind": "secret_key",
+            "id": 3
+          },
+          "last_changed_by": {
+            "kind": "secret_key",
+            "id": 3
+          },
           "effective": "all"
         }
     "#]]
@@ -269,13 +321,9 @@ async fn a_key_may_revoke_itself_even_the_last_admin() {
 async fn a_system_key_is_listed_and_cannot_be_touched() {
     let app = TestApp::new().await;
     app.create(json!({"name": "bot"})).await;
-    let holder = app.app.verifier.verify(app.admin().as_bytes(), Requirement::Project { least: ProjectRole::Admin });
-    let labels = Labels { name: "Mail relay".to_owned(), description: None, is_system: true };
-    let by = By { actor: Actor::host(), request_id: "test".to_owned() };
-    let mut writing = app.app.store.begin(Need::Ordinary).await.unwrap();
-    let random = app.app.random.as_ref();
-    keys::mint(&mut writing, holder.unwrap().holder(), labels, "key.create", &by, random).await.unwrap();
-    writing.commit().await.unwrap();
+    let operator = app.first_keys.operator.expose();
+    let route = ("POST", "/api/operator/projects/1/system-keys");
+    assert_eq!(app.call_with(operator, route, Some(json!({"name": "Mail relay"})), &[]).await.status, 200);
 
     let listed = app.call(("GET", KEYS), None).await.json();
     assert_eq!((&listed["results"][0]["id"], &listed["results"][0]["is_system_key"]), (&json!(5), &json!(true)));
@@ -296,13 +344,13 @@ async fn every_change_is_in_the_audit_log() {
     app.app.store.for_each_audit_entry(|entry| lines.push(entry.to_json())).await.unwrap();
     expect![[r#"
         {"id":1,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":1},"before":null,"after":{"name":"First operator key","value":"op_****5KY1","description":null,"is_system_key":false},"request_id":"host:init","hash":"4d620a4b8711a1127578302ec1d90609b86000792766ad2c8980826729c08c5a"}
-        {"id":2,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"organization.create","target":{"kind":"organization","id":1},"before":null,"after":{"username":"default"},"request_id":"host:init","hash":"adc59696e59baf59a4f07290c799c3660ee30bc93fcedcd22b38d7444743bd0a"}
-        {"id":3,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":2},"before":null,"after":{"name":"First owner key","role":"owner","value":"ok_****NVN9","description":null,"is_system_key":false},"request_id":"host:init","hash":"dd631c45b483aa369acd7c76d91d5109bd0dd10912805fff07189ac23628bf22"}
-        {"id":4,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"project.create","target":{"kind":"project","id":1},"before":null,"after":{"name":"Default"},"request_id":"host:init","hash":"1e71bd1a280c77c44c70614473d488a22d5b2be388d7067adf7d43ed0ec689ed"}
-        {"id":5,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":3},"before":null,"after":{"name":"First admin key","scope":"secret","role":"admin","value":"sk_****VEYF","description":null,"is_system_key":false},"request_id":"host:init","hash":"f3b6f4c7157ea2c21ae4d1f2901544af479f115660faceae5abea5afa23b20ee"}
-        {"id":6,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.create","target":{"kind":"key","id":4},"before":null,"after":{"name":"bot","scope":"secret","role":"support","value":"sk_****QNMB","description":null,"is_system_key":false},"request_id":"req_05GD3T67GRZPCPXQ3RJTMW5VDT","hash":"25b794382b71d072703d6ee768fcb3f55b462d6f667852c8491a8d87554db243"}
-        {"id":7,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.update","target":{"kind":"key","id":4},"before":{"name":"bot","scope":"secret","role":"support","value":"sk_****QNMB","description":null,"is_system_key":false},"after":{"name":"bot","scope":"secret","role":"editor","value":"sk_****QNMB","description":null,"is_system_key":false},"request_id":"req_MCQWVEPS67B0MCRK91APVGRKV9","hash":"8b6e9692f1d99f0ef45faa4be4b831356bf7392eb3d604ffb5c5f3f62f3e854c"}
-        {"id":8,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.revoke","target":{"kind":"key","id":4},"before":{"name":"bot","scope":"secret","role":"editor","value":"sk_****QNMB","description":null,"is_system_key":false},"after":{"name":"bot","scope":"secret","role":"editor","value":"sk_****QNMB","description":null,"is_system_key":false,"revoked_at":"2026-04-28T09:30:00.123Z"},"request_id":"req_3BDRZ5JWFMN55Z9B4AWDNB6F4R","hash":"c5540e84c23922888e256bcab755d971f30c9d5b137c5dcc376446da6efc24db"}"#]].assert_eq(&lines.join("\n"));
+        {"id":2,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"organization.create","target":{"kind":"organization","id":1},"before":null,"after":{"domain":null,"state":"active","username":"default"},"request_id":"host:init","hash":"3738bfbfbf8c56b4a6790b2224ee222d58b27bf4116a82eb216dcfa06fd9f086"}
+        {"id":3,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":2},"before":null,"after":{"name":"First owner key","role":"owner","value":"ok_****NVN9","description":null,"is_system_key":false},"request_id":"host:init","hash":"bd54277842f213087805b750eb041c46a8adfeb977662ec44a31c32bc1c505f2"}
+        {"id":4,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"project.create","target":{"kind":"project","id":1},"before":null,"after":{"name":"Default","locale":"en","timezone":"UTC","description":null,"website_url":null,"text_opt_out_message":null,"text_help_message":null,"link_wrap_email":null,"link_wrap_push":null,"track_opens_email":null,"deeplink_mirror_url":null},"request_id":"host:init","hash":"392eb99eb0f8ea903e400f2343d579ccfb7014020cf2eb0b328107bda47147c3"}
+        {"id":5,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":3},"before":null,"after":{"name":"First admin key","scope":"secret","role":"admin","value":"sk_****VEYF","description":null,"is_system_key":false},"request_id":"host:init","hash":"5ad3950aa65eb4cfb65f67456b00acbf8c5c0eb09001598fa43d34abe8d3117d"}
+        {"id":6,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.create","target":{"kind":"key","id":4},"before":null,"after":{"name":"bot","scope":"secret","role":"support","value":"sk_****QNMB","description":null,"is_system_key":false},"request_id":"req_05GD3T67GRZPCPXQ3RJTMW5VDT","hash":"167c00d4ddb70e6fa681b4c4e1bea9eff4cd48ed760d1799db2703d67ddecd1a"}
+        {"id":7,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.update","target":{"kind":"key","id":4},"before":{"name":"bot","scope":"secret","role":"support","value":"sk_****QNMB","description":null,"is_system_key":false},"after":{"name":"bot","scope":"secret","role":"editor","value":"sk_****QNMB","description":null,"is_system_key":false},"request_id":"req_MCQWVEPS67B0MCRK91APVGRKV9","hash":"367681c14a38417e74b32a8ad7abf0eec364099c2a516cc3b57b2f0e9eb00e57"}
+        {"id":8,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.revoke","target":{"kind":"key","id":4},"before":{"name":"bot","scope":"secret","role":"editor","value":"sk_****QNMB","description":null,"is_system_key":false},"after":{"name":"bot","scope":"secret","role":"editor","value":"sk_****QNMB","description":null,"is_system_key":false,"revoked_at":"2026-04-28T09:30:00.123Z"},"request_id":"req_3BDRZ5JWFMN55Z9B4AWDNB6F4R","hash":"a9f43ee1dc6c79f76d43e006e9599f73c31b19e6a2bb3b4acb711c2845cf99ac"}"#]].assert_eq(&lines.join("\n"));
     let report = app.app.store.verify_audit().await.unwrap();
     assert_eq!((report.entries, report.keys, report.faults), (8, 4, vec![]));
 }

@@ -59,6 +59,11 @@ async fn all_faults_of_a_body_come_at_once() {
               "message": "must not be empty"
             },
             {
+              "param": "description",
+              "code": "parameter_invalid_format",
+              "message": "must be a string or null"
+            },
+            {
               "param": "scope",
               "code": "parameter_invalid_format",
               "message": "must be one of: public, secret"
@@ -67,11 +72,6 @@ async fn all_faults_of_a_body_come_at_once() {
               "param": "role",
               "code": "parameter_invalid_format",
               "message": "must be one of: support, smtpproxy, editor, publisher, admin"
-            },
-            {
-              "param": "description",
-              "code": "parameter_invalid_format",
-              "message": "must be a string or null"
             },
             {
               "param": "id",

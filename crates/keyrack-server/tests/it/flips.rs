@@ -15,9 +15,10 @@ use keyrack::{
     ApiKey, KeyDigest, KeyKind, Lookup, OrganizationId, OrganizationRole, ProjectId, ProjectRole, Requirement, Scope,
     VerifiedKey, Verifier, VerifyError,
 };
-use keyrack_server::audit::Actor;
+use keyrack_server::actor::Actor;
 use keyrack_server::config::Config;
-use keyrack_server::keys::{self, KeyPatch, NewKey, ProjectCaller};
+use keyrack_server::keys::{self, KeyPatch, Labels, NewKey, Place};
+use keyrack_server::projects::ProjectCaller;
 use keyrack_server::random::{self, OsRandom};
 use keyrack_server::serve::{self, Installation, ServeError};
 use keyrack_server::store::{By, DATABASE_FILE, Need, StoreError};
@@ -165,15 +166,17 @@ async fn fill(config: &Config) -> (Vec<ApiKey>, usize) {
     let first = installation.first_keys.take().unwrap();
     let mut values = vec![first.operator, first.organization, first.project];
     let caller = ProjectCaller { project: ProjectId(1), organization: OrganizationId(1), role: ProjectRole::Admin };
-    let by = By { actor: Actor::host(), request_id: "req_flips".to_owned() };
+    let by = By { actor: Actor::HOST, request_id: "req_flips".to_owned() };
     let mut dead = 0;
     for nth in 0..PROJECT_KEYS {
         let mut writing = installation.store.begin(Need::Ordinary).await.unwrap();
         let new = NewKey {
-            name: format!("Key {nth}"),
+            labels: Labels {
+                name: format!("Key {nth}"),
+                description: (nth % 2 == 0).then(|| "with a description ".repeat(nth)),
+            },
             scope: Scope::ALL[usize::from(nth % 4 != 0)],
             role: ProjectRole::ALL[nth % ProjectRole::ALL.len()],
-            description: (nth % 2 == 0).then(|| "with a description ".repeat(nth)),
         };
         let (key, value) = keys::issue(&mut writing, caller, new, &by, &OsRandom).await.unwrap();
         if nth % 3 == 0 {
@@ -181,7 +184,7 @@ async fn fill(config: &Config) -> (Vec<ApiKey>, usize) {
             keys::change(&mut writing, caller, key.id.0, patch, &by).await.unwrap();
         }
         if nth % 4 == 1 {
-            keys::revoke(&mut writing, caller, key.id.0, &by).await.unwrap();
+            keys::revoke(&mut writing, Place::Project(caller.project), key.id.0, &by).await.unwrap();
             dead += 1;
         }
         writing.commit().await.unwrap();

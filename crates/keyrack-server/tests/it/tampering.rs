@@ -233,7 +233,7 @@ fn a_tampered_key_is_found_and_does_not_pass() {
     assert!(dead(victim.found(
         "DELETE FROM api_keys WHERE id = 4",
         &expect![[r#"
-            the live keys do not add up to the sum that was authenticated
+            the live rows do not add up to the sum that was authenticated
             keyrack: the audit log and the store do not agree: 1 fault(s), listed above
         "#]]
     )));

@@ -22,7 +22,7 @@ const ROUNDS: usize = 50;
 const ROUNDS_OF_A_STORE: usize = 50;
 const CLIENTS: u64 = 4;
 const KEYS: &str = "/api/client/keys";
-const PLACES: [&str; 5] = ["after-key-row", "after-audit-entry", "before-commit", "after-commit", "before-reply"];
+const PLACES: [&str; 5] = ["after-row", "after-audit-entry", "before-commit", "after-commit", "before-reply"];
 /// How long a named place is waited for.
 const PLACE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -47,7 +47,7 @@ fn what_was_acknowledged_survives_kill_9() {
 
 #[test]
 fn a_first_start_that_dies_is_finished_by_the_next() {
-    let deaths = [("after-key-row", 3), ("after-audit-entry", 5), ("before-commit", 1), ("after-commit", 1)];
+    let deaths = [("after-row", 5), ("after-audit-entry", 1), ("before-commit", 1), ("after-commit", 1)];
     for (place, most) in deaths {
         for times in 1..=most {
             let dir = tempfile::tempdir().unwrap();

@@ -19,20 +19,31 @@ pub(super) struct Table {
     /// Records in order of their numbers, [`CHUNK_RECORDS`] to a chunk.
     chunks: Vec<Arc<[Record]>>,
     used: Arc<AtomicU32>,
+    /// Suspended organizations, sorted. Few, so that a search in them costs less than a mark on each of their keys.
+    suspended: Arc<[OrganizationId]>,
 }
 
 impl Table {
     pub(super) fn with_capacity(keys: usize) -> Self {
         let entries = keys.saturating_mul(4).div_ceil(3).next_power_of_two().max(SMALLEST_TABLE);
         let chunks = (0..keys.div_ceil(CHUNK_RECORDS)).map(|_| chunk()).collect();
-        Self { entries: zeroed(entries), chunks, used: Arc::default() }
+        Self { entries: zeroed(entries), chunks, used: Arc::default(), suspended: Arc::default() }
     }
 
     pub(super) fn len(&self) -> usize {
         self.used.load(Ordering::Relaxed) as usize
     }
 
-    pub(super) fn find(&self, words: [u64; 2]) -> Option<&Record> {
+    /// What is known of a digest.
+    pub(super) fn find(&self, words: [u64; 2]) -> Lookup {
+        match self.record_of(words).map(Record::read) {
+            None => Lookup::Absent,
+            Some(Lookup::Live(record)) if self.is_suspended(record.holder) => Lookup::Suspended(record),
+            Some(known) => known,
+        }
+    }
+
+    pub(super) fn record_of(&self, words: [u64; 2]) -> Option<&Record> {
         let tag = words[0] >> 32;
         for position in self.probe(words[0]) {
             // Pairs with the store in `insert`: who sees the entry sees the record it points at.
@@ -66,15 +77,34 @@ impl Table {
         Ok(true)
     }
 
-    /// Marks every record of a key dead, of that project if one is named; false if there is none. Only one thread at a
-    /// time may call it.
-    pub(super) fn revoke_by_id(&self, id: KeyId, within: Option<ProjectId>) -> bool {
+    /// Marks every live key that `is_it` picks dead. Only one thread at a time may call it.
+    pub(super) fn revoke_where(&self, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
         let used = self.chunks.iter().flat_map(|chunk| chunk.iter()).take(self.len());
-        let is_within =
-            |record: &Record| within.is_none_or(|project| upper(record.owner.load(Ordering::Relaxed)) == project.0);
-        let is_it = |record: &Record| record.id.load(Ordering::Relaxed).cast_signed() == id.0 && is_within(record);
-        let own = used.filter(|record| is_it(record));
-        own.map(|record| record.facts.store(DEAD, Ordering::Release)).count() > 0
+        let picked = used.filter(|record| matches!(record.read(), Lookup::Live(live) if is_it(&live)));
+        picked.map(|record| record.facts.store(DEAD, Ordering::Release)).count()
+    }
+
+    /// The same keys, with one more organization suspended.
+    pub(super) fn with_suspended(&self, organization: OrganizationId) -> Self {
+        let mut suspended: Vec<_> = self.without_suspended(organization).suspended.to_vec();
+        suspended.push(organization);
+        suspended.sort_unstable();
+        Self { suspended: suspended.into(), ..self.clone() }
+    }
+
+    /// The same keys, with that organization not suspended.
+    pub(super) fn without_suspended(&self, organization: OrganizationId) -> Self {
+        let others = self.suspended.iter().copied().filter(|known| *known != organization);
+        Self { suspended: others.collect(), ..self.clone() }
+    }
+
+    fn is_suspended(&self, holder: Holder) -> bool {
+        match holder {
+            Holder::Project { organization, .. } | Holder::Organization { organization, .. } => {
+                self.suspended.binary_search(&organization).is_ok()
+            }
+            Holder::Operator => false,
+        }
     }
 
     /// The same keys with more room. Readers of the old table go on undisturbed: the records are shared.
@@ -181,7 +211,8 @@ impl Record {
         Ok(())
     }
 
-    pub(super) fn read(&self) -> Lookup {
+    /// Live or dead; of its organization it knows nothing.
+    fn read(&self) -> Lookup {
         let facts = self.facts.load(Ordering::Acquire);
         let owner = self.owner.load(Ordering::Relaxed);
         let id = KeyId(self.id.load(Ordering::Relaxed).cast_signed());

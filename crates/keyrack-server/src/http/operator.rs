@@ -1,0 +1,35 @@
+//! `/api/operator`: the installation, for a caller with an operator's key (contract section 3).
+
+pub(super) mod operator_keys;
+pub(super) mod organizations;
+pub(super) mod system_keys;
+
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+
+use super::audit_events;
+use super::caller::{As, Operator};
+use super::described::{AuditParams, Refused};
+use super::paging::Page;
+use super::problem::Problem;
+use crate::app::App;
+use crate::audit::EntryBody;
+use crate::kept::Tenant;
+
+/// Who did what anywhere
+///
+/// Newest first.
+#[utoipa::path(
+    get, path = "/api/operator/audit-events", operation_id = "listEvents", tag = "Operation",
+    params(AuditParams),
+    responses((status = 200, description = "A page of the audit log", body = Page<EntryBody<'static>>), Refused)
+)]
+pub(super) async fn audit(
+    State(app): State<Arc<App>>,
+    _operator: As<Operator>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    audit_events::list(&app, Tenant::default(), query.as_deref()).await
+}

@@ -1,0 +1,108 @@
+//! The five calls on a project's keys, for both doors that lead to them: a project's own key, and an organization's.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::response::Response;
+use keyrack::{ProjectRole, VerifiedKey};
+
+use super::body;
+use super::caller::Caller;
+use super::changing::{self, Asked, Job};
+use super::keys::{Ended, KeyBody, parse_new, parse_patch};
+use super::path::project_id;
+use super::problem::Problem;
+use super::{ok, paging, raw_json, to_json};
+use crate::app::App;
+use crate::keys::{self, Place};
+use crate::listing::List;
+use crate::projects::{self, ProjectCaller};
+use crate::refusal::Refusal;
+use crate::store::{Find, Need};
+use crate::stored_key::StoredKey;
+
+/// Which project is meant.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Door {
+    /// The one that the caller's key belongs to.
+    Own,
+    /// The one that the path names.
+    Named(i64),
+}
+
+impl Door {
+    /// Lets a caller in who may manage the keys there.
+    async fn open(self, find: &mut (impl Find + Send), key: &VerifiedKey) -> Result<ProjectCaller, Refusal> {
+        let caller = match self {
+            Self::Own => ProjectCaller::of(key).ok_or(Refusal::NotFound)?,
+            Self::Named(id) => projects::reach(find, key, project_id(id)).await?.1,
+        };
+        caller.needs(ProjectRole::Admin)
+    }
+}
+
+pub(super) async fn create(app: Arc<App>, caller: Caller, door: Door, request: Request) -> Result<Response, Problem> {
+    let asked = Asked::read(request).await?;
+    let new = body::parse(&asked.body).and_then(parse_new);
+    changing::once(app, caller, asked, new, Need::Ordinary, move |job: Job<'_>, new| {
+        Box::pin(async move {
+            let Job { app, caller, writing } = job;
+            let place = door.open(writing, &caller.key).await?;
+            let (key, value) = keys::issue(writing, place, new.clone(), &caller.by(), app.random.as_ref()).await?;
+            Ok(to_json(&KeyBody::whole(&key, &value)?))
+        })
+    })
+    .await
+}
+
+pub(super) async fn list(app: &App, caller: &Caller, door: Door, query: Option<&str>) -> Result<Response, Problem> {
+    let place = door.open(&mut &*app.store, &caller.key).await?;
+    let list = List::Keys(Place::Project(place.project));
+    paging::of_query(
+        app,
+        &list,
+        query,
+        |store, row| store.read_row::<StoredKey>(row),
+        |key| raw_json(&KeyBody::masked(key)?),
+    )
+    .await
+}
+
+pub(super) async fn read(app: &App, caller: &Caller, door: Door, id: i64) -> Result<Response, Problem> {
+    let mut store = &*app.store;
+    let place = door.open(&mut store, &caller.key).await?;
+    let key = store.find::<StoredKey>((Place::Project(place.project), id)).await?.ok_or_else(Problem::missing)?;
+    Ok(ok(to_json(&KeyBody::masked(&key)?)))
+}
+
+pub(super) async fn change(
+    app: Arc<App>,
+    caller: Caller,
+    door: Door,
+    id: i64,
+    request: Request,
+) -> Result<Response, Problem> {
+    let asked = Asked::read(request).await?;
+    let patch = body::parse(&asked.body).and_then(parse_patch);
+    changing::once(app, caller, asked, patch, Need::Ordinary, move |job: Job<'_>, patch| {
+        Box::pin(async move {
+            let Job { caller, writing, .. } = job;
+            let place = door.open(writing, &caller.key).await?;
+            let key = keys::change(writing, place, id, patch.clone(), &caller.by()).await?;
+            Ok(to_json(&KeyBody::masked(&key)?))
+        })
+    })
+    .await
+}
+
+pub(super) async fn revoke(app: Arc<App>, caller: Caller, door: Door, id: i64) -> Result<Response, Problem> {
+    changing::done(app, caller, Need::Revocation, move |job: Job<'_>| {
+        Box::pin(async move {
+            let Job { caller, writing, .. } = job;
+            let place = door.open(writing, &caller.key).await?;
+            let key = keys::revoke(writing, Place::Project(place.project), id, &caller.by()).await?;
+            Ok(to_json(&Ended::everywhere(KeyBody::masked(&key)?)))
+        })
+    })
+    .await
+}

@@ -1,0 +1,146 @@
+//! The audit log, which is also the log of changes: a change is what has an entry.
+
+use futures_util::TryStreamExt as _;
+use sqlx::{Row as _, SqliteConnection as Connection};
+
+use super::Row;
+use crate::actor::{Actor, ActorKind};
+use crate::audit::{Entry, Event};
+use crate::clock::Timestamp;
+use crate::kept::{Kind, Reference, Tenant};
+use crate::store::StoreError;
+
+/// Number and hash of the newest entry, the masked sum over all live rows, and the MAC over the three.
+pub(in crate::store) struct Head {
+    pub(in crate::store) seq: i64,
+    pub(in crate::store) hash: Vec<u8>,
+    pub(in crate::store) live_sum: Vec<u8>,
+    pub(in crate::store) mac: Vec<u8>,
+}
+
+fn head_of(row: &Row) -> Result<Head, sqlx::Error> {
+    Ok(Head {
+        seq: row.try_get("seq")?,
+        hash: row.try_get("hash")?,
+        live_sum: row.try_get("live_sum")?,
+        mac: row.try_get("mac")?,
+    })
+}
+
+/// The head; `None` before the installation is set up.
+pub(in crate::store) async fn audit_head(on: &mut Connection) -> Result<Option<Head>, sqlx::Error> {
+    let row = sqlx::query("SELECT seq, hash, live_sum, mac FROM audit_head WHERE id = 1").fetch_optional(on).await?;
+    row.as_ref().map(head_of).transpose()
+}
+
+/// Takes the next numbers; gives the head as it was before.
+pub(in crate::store) async fn take_seqs(on: &mut Connection, many: i64) -> Result<Head, sqlx::Error> {
+    let row = sqlx::query("UPDATE audit_head SET seq = seq + $1 WHERE id = 1 RETURNING seq, hash, live_sum, mac");
+    let taken = head_of(&row.bind(many).fetch_one(on).await?)?;
+    Ok(Head { seq: taken.seq - many, ..taken })
+}
+
+pub(in crate::store) async fn insert_audit_head(on: &mut Connection, head: &Head) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO audit_head (id, seq, hash, live_sum, mac) VALUES (1, $1, $2, $3, $4)")
+        .bind(head.seq)
+        .bind(&head.hash)
+        .bind(&head.live_sum)
+        .bind(&head.mac)
+        .execute(on)
+        .await?;
+    Ok(())
+}
+
+pub(in crate::store) async fn set_audit_head(on: &mut Connection, head: &Head) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE audit_head SET hash = $1, live_sum = $2, mac = $3 WHERE id = 1")
+        .bind(&head.hash)
+        .bind(&head.live_sum)
+        .bind(&head.mac)
+        .execute(on)
+        .await?;
+    Ok(())
+}
+
+pub(in crate::store) async fn insert_audit_entry(on: &mut Connection, entry: &Entry) -> Result<(), sqlx::Error> {
+    let event = &entry.event;
+    sqlx::query(
+        "INSERT INTO audit_events (seq, at, actor_kind, actor_id, action, target_kind, target_id, target_version, \
+         organization_id, project_id, before_json, after_json, request_id, hash) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+    )
+    .bind(entry.seq)
+    .bind(entry.at.0)
+    .bind(event.actor.kind.as_str())
+    .bind(event.actor.id)
+    .bind(&event.action)
+    .bind(event.target.kind.as_str())
+    .bind(event.target.id)
+    .bind(event.target_version)
+    .bind(event.tenant.organization)
+    .bind(event.tenant.project)
+    .bind(&event.before)
+    .bind(&event.after)
+    .bind(&event.request_id)
+    .bind(&entry.hash)
+    .execute(on)
+    .await?;
+    Ok(())
+}
+
+/// The columns of an entry, as [`entry_of`] reads them.
+macro_rules! entry_columns {
+    () => {
+        "seq, at, actor_kind, actor_id, action, target_kind, target_id, target_version, organization_id, project_id, \
+         before_json, after_json, request_id, hash"
+    };
+}
+pub(super) use entry_columns;
+
+/// Every audit entry, oldest first.
+pub(in crate::store) async fn for_each_audit_entry(
+    on: &mut Connection,
+    mut each: impl FnMut(Entry) + Send,
+) -> Result<(), StoreError> {
+    let mut rows = sqlx::query(concat!("SELECT ", entry_columns!(), " FROM audit_events ORDER BY seq")).fetch(on);
+    let mut last = 0;
+    while let Some(row) = rows.try_next().await? {
+        let entry = entry_of(&row)
+            .ok_or_else(|| StoreError::Damaged { what: format!("the audit entry after {last} cannot be read") })?;
+        last = entry.seq;
+        each(entry);
+    }
+    Ok(())
+}
+
+/// Reads an entry.
+pub(in crate::store) fn entry_of(row: &Row) -> Option<Entry> {
+    let event = Event {
+        actor: Actor { kind: ActorKind::of_word(row.try_get("actor_kind").ok()?)?, id: row.try_get("actor_id").ok()? },
+        action: row.try_get("action").ok()?,
+        target: Reference {
+            kind: Kind::of_word(row.try_get("target_kind").ok()?)?,
+            id: row.try_get("target_id").ok()?,
+        },
+        target_version: row.try_get("target_version").ok()?,
+        tenant: Tenant { organization: row.try_get("organization_id").ok()?, project: row.try_get("project_id").ok()? },
+        before: row.try_get("before_json").ok()?,
+        after: row.try_get("after_json").ok()?,
+        request_id: row.try_get("request_id").ok()?,
+    };
+    let at = Timestamp(row.try_get("at").ok()?);
+    Some(Entry { seq: row.try_get("seq").ok()?, at, event, hash: row.try_get("hash").ok()? })
+}
+
+/// What was changed after a change, and at which place of the log, in order.
+pub(in crate::store) async fn changes_after(
+    on: &mut Connection,
+    after: i64,
+) -> Result<Vec<(i64, Reference)>, StoreError> {
+    let statement = sqlx::query("SELECT seq, target_kind, target_id FROM audit_events WHERE seq > $1 ORDER BY seq");
+    let read = |row: Row| {
+        let kind = Kind::of_word(row.try_get("target_kind").ok()?)?;
+        Some((row.try_get("seq").ok()?, Reference { kind, id: row.try_get("target_id").ok()? }))
+    };
+    let damaged = || StoreError::Damaged { what: format!("an audit entry after {after} cannot be read") };
+    statement.bind(after).fetch_all(on).await?.into_iter().map(|row| read(row).ok_or_else(damaged)).collect()
+}

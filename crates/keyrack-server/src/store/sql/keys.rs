@@ -1,0 +1,138 @@
+//! Keys of every kind.
+
+use keyrack::{KeyChange, KeyDigest, KeyId, MaskedKey};
+use sqlx::{AssertSqlSafe, Row as _, SqliteConnection as Connection};
+
+use super::{Decoded, Row, Table, bind_begun, bind_changed, history_columns, history_of};
+use crate::clock::Timestamp;
+use crate::keys::Place;
+use crate::listing::fold;
+use crate::store::Effect;
+use crate::stored_key::{HolderColumns, StoredKey};
+
+impl Place {
+    /// Which rows are of this place, with its number for `$1`.
+    pub(super) fn condition(self) -> (&'static str, i64) {
+        match self {
+            Self::Project(id) => ("project_id = $1", id.0.into()),
+            Self::System(id) => ("project_id = $1 AND is_system = 1", id.0.into()),
+            Self::Organization(id) => ("organization_id = $1 AND project_id IS NULL", id.0.into()),
+            Self::Beneath(id) => ("organization_id = $1", id.0.into()),
+            Self::Installation => ("organization_id IS NULL AND $1 = 0", 0),
+        }
+    }
+}
+
+impl Table for StoredKey {
+    type Place = (Place, i64);
+
+    const NAME: &'static str = "api_keys";
+    const COLUMNS: &'static str = concat!(
+        "id, kind, organization_id, project_id, role, scope, is_system, name, description, mask, digest, revoked_at, \
+         version, mac, ",
+        history_columns!()
+    );
+    const LIVE: &'static str = "revoked_at IS NULL";
+
+    fn decode(row: &Row) -> Option<Decoded<Self>> {
+        let columns = HolderColumns {
+            kind: row.try_get("kind").ok()?,
+            organization: row.try_get("organization_id").ok()?,
+            project: row.try_get("project_id").ok()?,
+            role: row.try_get("role").ok()?,
+            scope: row.try_get("scope").ok()?,
+        };
+        let key = Self {
+            id: KeyId(row.try_get("id").ok()?),
+            version: u32::try_from(row.try_get::<i64, _>("version").ok()?).ok()?,
+            holder: columns.holder()?,
+            is_system: row.try_get::<i64, _>("is_system").ok()? == 1,
+            name: row.try_get("name").ok()?,
+            description: row.try_get("description").ok()?,
+            mask: MaskedKey::parse(row.try_get("mask").ok()?).ok()?,
+            digest: KeyDigest::from_bytes(row.try_get::<&[u8], _>("digest").ok()?.try_into().ok()?),
+            history: history_of(row)?,
+            revoked_at: row.try_get::<Option<i64>, _>("revoked_at").ok()?.map(Timestamp),
+        };
+        Some((key, row.try_get("mac").ok()?))
+    }
+
+    fn effect(&self) -> Effect {
+        let change = match self.revoked_at {
+            None => KeyChange::Put(self.record()),
+            Some(_) => KeyChange::Revoke { id: self.id },
+        };
+        Effect::Key(self.digest, change)
+    }
+
+    async fn find(on: &mut Connection, (place, id): (Place, i64)) -> Result<Option<Row>, sqlx::Error> {
+        let (condition, number) = place.condition();
+        let (columns, live) = (Self::COLUMNS, Self::LIVE);
+        let statement = format!("SELECT {columns} FROM api_keys WHERE {condition} AND id = $2 AND {live}");
+        sqlx::query(AssertSqlSafe(statement)).bind(number).bind(id).fetch_optional(on).await
+    }
+
+    async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), sqlx::Error> {
+        let columns = HolderColumns::of(self.holder);
+        let statement = sqlx::query(concat!(
+            "INSERT INTO api_keys (id, kind, organization_id, project_id, role, scope, is_system, name, description, \
+             mask, digest, revoked_at, version, mac, name_folded, description_folded, ",
+            history_columns!(),
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
+             $22)"
+        ))
+        .bind(self.id.0)
+        .bind(columns.kind)
+        .bind(columns.organization)
+        .bind(columns.project)
+        .bind(columns.role)
+        .bind(columns.scope)
+        .bind(i64::from(self.is_system))
+        .bind(&self.name)
+        .bind(&self.description)
+        .bind(self.mask.as_str())
+        .bind(self.digest.as_bytes().as_slice())
+        .bind(self.revoked_at.map(|at| at.0))
+        .bind(i64::from(self.version))
+        .bind(mac)
+        .bind(fold(&self.name))
+        .bind(self.description.as_deref().map(fold));
+        bind_begun(statement, &self.history).execute(on).await?;
+        Ok(())
+    }
+
+    async fn update(&self, on: &mut Connection, mac: &[u8]) -> Result<bool, sqlx::Error> {
+        let columns = HolderColumns::of(self.holder);
+        let statement = sqlx::query(
+            "UPDATE api_keys SET role = $1, scope = $2, name = $3, name_folded = $4, description = $5, \
+             description_folded = $6, revoked_at = $7, version = $8, mac = $9, updated_at = $10, \
+             changed_by_kind = $11, changed_by_id = $12 WHERE id = $13 AND version = $14 AND revoked_at IS NULL",
+        )
+        .bind(columns.role)
+        .bind(columns.scope)
+        .bind(&self.name)
+        .bind(fold(&self.name))
+        .bind(&self.description)
+        .bind(self.description.as_deref().map(fold))
+        .bind(self.revoked_at.map(|at| at.0))
+        .bind(i64::from(self.version))
+        .bind(mac);
+        let statement = bind_changed(statement, &self.history).bind(self.id.0).bind(i64::from(self.version) - 1);
+        Ok(statement.execute(on).await?.rows_affected() == 1)
+    }
+}
+
+/// Every live key of a place.
+pub(in crate::store) async fn live_keys(on: &mut Connection, place: Place) -> Result<Vec<Row>, sqlx::Error> {
+    let (condition, id) = place.condition();
+    let (columns, live) = (StoredKey::COLUMNS, StoredKey::LIVE);
+    let statement = format!("SELECT {columns} FROM api_keys WHERE {condition} AND {live} ORDER BY id");
+    sqlx::query(AssertSqlSafe(statement)).bind(id).fetch_all(on).await
+}
+
+/// How many live keys there are in a place.
+pub(in crate::store) async fn count_live_keys(on: &mut Connection, place: Place) -> Result<i64, sqlx::Error> {
+    let (condition, id) = place.condition();
+    let statement = format!("SELECT COUNT(*) FROM api_keys WHERE {condition} AND {}", StoredKey::LIVE);
+    sqlx::query(AssertSqlSafe(statement)).bind(id).fetch_one(on).await?.try_get(0)
+}

@@ -1,0 +1,305 @@
+//! Organizations, projects, members.
+
+use keyrack::{KeyId, OrganizationId, ProjectId, ProjectRole};
+use sqlx::{AssertSqlSafe, Row as _, SqliteConnection as Connection};
+
+use super::{Decoded, Row, Table, bind_begun, bind_changed, history_columns, history_of};
+use crate::clock::Timestamp;
+use crate::kept::Kept as _;
+use crate::listing::fold;
+use crate::store::{Beneath, Effect};
+use crate::tenancy::{Member, Organization, Project, ProjectFields, Standing};
+
+fn number_of(row: &Row, column: &str) -> Option<u32> {
+    u32::try_from(row.try_get::<i64, _>(column).ok()?).ok()
+}
+
+fn archived_at(row: &Row) -> Option<Option<Timestamp>> {
+    Some(row.try_get::<Option<i64>, _>("archived_at").ok()?.map(Timestamp))
+}
+
+impl Table for Organization {
+    type Place = OrganizationId;
+
+    const NAME: &'static str = "organizations";
+    const COLUMNS: &'static str =
+        concat!("id, username, domain, standing, archived_at, version, mac, ", history_columns!());
+    const LIVE: &'static str = "archived_at IS NULL";
+
+    fn decode(row: &Row) -> Option<Decoded<Self>> {
+        let standing = usize::try_from(row.try_get::<i64, _>("standing").ok()?).ok()?;
+        let organization = Self {
+            id: OrganizationId(number_of(row, "id")?),
+            version: number_of(row, "version")?,
+            username: row.try_get("username").ok()?,
+            domain: row.try_get("domain").ok()?,
+            standing: *Standing::ALL.get(standing)?,
+            history: history_of(row)?,
+            archived_at: archived_at(row)?,
+        };
+        Some((organization, row.try_get("mac").ok()?))
+    }
+
+    fn effect(&self) -> Effect {
+        // Beneath an archived one every key is dead; should a row have been unusable then, it does not pass either.
+        let is_suspended = self.standing == Standing::Suspended || !self.is_live();
+        Effect::Other { reference: self.reference(), version: self.version, is_suspended }
+    }
+
+    async fn find(on: &mut Connection, id: OrganizationId) -> Result<Option<Row>, sqlx::Error> {
+        let statement = format!("SELECT {} FROM organizations WHERE id = $1 AND {}", Self::COLUMNS, Self::LIVE);
+        sqlx::query(AssertSqlSafe(statement)).bind(i64::from(id.0)).fetch_optional(on).await
+    }
+
+    async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), sqlx::Error> {
+        let statement = sqlx::query(concat!(
+            "INSERT INTO organizations (id, username, domain, standing, archived_at, version, mac, ",
+            history_columns!(),
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+        ))
+        .bind(i64::from(self.id.0))
+        .bind(&self.username)
+        .bind(&self.domain)
+        .bind(self.standing as i64)
+        .bind(self.archived_at.map(|at| at.0))
+        .bind(i64::from(self.version))
+        .bind(mac);
+        bind_begun(statement, &self.history).execute(on).await?;
+        Ok(())
+    }
+
+    async fn update(&self, on: &mut Connection, mac: &[u8]) -> Result<bool, sqlx::Error> {
+        let statement = sqlx::query(
+            "UPDATE organizations SET domain = $1, standing = $2, archived_at = $3, version = $4, mac = $5, \
+             updated_at = $6, changed_by_kind = $7, changed_by_id = $8 \
+             WHERE id = $9 AND version = $10 AND archived_at IS NULL",
+        )
+        .bind(&self.domain)
+        .bind(self.standing as i64)
+        .bind(self.archived_at.map(|at| at.0))
+        .bind(i64::from(self.version))
+        .bind(mac);
+        let statement = bind_changed(statement, &self.history);
+        let statement = statement.bind(i64::from(self.id.0)).bind(i64::from(self.version) - 1);
+        Ok(statement.execute(on).await?.rows_affected() == 1)
+    }
+}
+
+/// Whether an organization has or had a short name.
+pub(in crate::store) async fn username_is_taken(on: &mut Connection, username: &str) -> Result<bool, sqlx::Error> {
+    let found = sqlx::query("SELECT id FROM organizations WHERE username = $1").bind(username);
+    Ok(found.fetch_optional(on).await?.is_some())
+}
+
+/// The columns that [`beneath`] reads, of the organization whose number stands where `$id` does.
+macro_rules! beneath_columns {
+    ($id:literal) => {
+        concat!(
+            "(SELECT COUNT(*) FROM projects WHERE projects.organization_id = ",
+            $id,
+            " AND projects.archived_at IS NULL) AS projects, \
+             (SELECT COUNT(*) FROM api_keys WHERE api_keys.organization_id = ",
+            $id,
+            " AND api_keys.revoked_at IS NULL) AS live_keys"
+        )
+    };
+}
+pub(super) use beneath_columns;
+
+/// What there is beneath an organization.
+pub(in crate::store) async fn counts_beneath(
+    on: &mut Connection,
+    organization: OrganizationId,
+) -> Result<Beneath, sqlx::Error> {
+    let row = sqlx::query(concat!("SELECT ", beneath_columns!("$1")));
+    beneath(&row.bind(i64::from(organization.0)).fetch_one(on).await?)
+}
+
+/// Reads the columns of [`beneath_columns`].
+pub(in crate::store) fn beneath(row: &Row) -> Result<Beneath, sqlx::Error> {
+    Ok(Beneath { projects: row.try_get("projects")?, live_keys: row.try_get("live_keys")? })
+}
+
+/// Every live project of an organization.
+pub(in crate::store) async fn live_projects(
+    on: &mut Connection,
+    organization: OrganizationId,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let (columns, live) = (Project::COLUMNS, Project::LIVE);
+    let statement = format!("SELECT {columns} FROM projects WHERE organization_id = $1 AND {live} ORDER BY id");
+    sqlx::query(AssertSqlSafe(statement)).bind(i64::from(organization.0)).fetch_all(on).await
+}
+
+impl Table for Project {
+    /// The project, and the organization it must belong to if there is one.
+    type Place = (ProjectId, Option<OrganizationId>);
+
+    const NAME: &'static str = "projects";
+    const COLUMNS: &'static str = concat!(
+        "id, organization_id, name, locale, timezone, description, website_url, text_opt_out_message, \
+         text_help_message, link_wrap_email, link_wrap_push, track_opens_email, deeplink_mirror_url, archived_at, \
+         version, mac, ",
+        history_columns!()
+    );
+    const LIVE: &'static str = "archived_at IS NULL";
+
+    fn decode(row: &Row) -> Option<Decoded<Self>> {
+        let flag = |column| Some(row.try_get::<Option<i64>, _>(column).ok()?.map(|flag| flag == 1));
+        let fields = ProjectFields {
+            name: row.try_get("name").ok()?,
+            locale: row.try_get("locale").ok()?,
+            timezone: row.try_get("timezone").ok()?,
+            description: row.try_get("description").ok()?,
+            website_url: row.try_get("website_url").ok()?,
+            text_opt_out_message: row.try_get("text_opt_out_message").ok()?,
+            text_help_message: row.try_get("text_help_message").ok()?,
+            link_wrap_email: flag("link_wrap_email")?,
+            link_wrap_push: flag("link_wrap_push")?,
+            track_opens_email: flag("track_opens_email")?,
+            deeplink_mirror_url: row.try_get("deeplink_mirror_url").ok()?,
+        };
+        let project = Self {
+            id: ProjectId(number_of(row, "id")?),
+            organization: OrganizationId(number_of(row, "organization_id")?),
+            version: number_of(row, "version")?,
+            fields,
+            history: history_of(row)?,
+            archived_at: archived_at(row)?,
+        };
+        Some((project, row.try_get("mac").ok()?))
+    }
+
+    async fn find(on: &mut Connection, (id, organization): Self::Place) -> Result<Option<Row>, sqlx::Error> {
+        let within = if organization.is_some() { "AND organization_id = $2" } else { "" };
+        let (columns, live) = (Self::COLUMNS, Self::LIVE);
+        let statement = format!("SELECT {columns} FROM projects WHERE id = $1 {within} AND {live}");
+        let mut query = sqlx::query(AssertSqlSafe(statement)).bind(i64::from(id.0));
+        if let Some(organization) = organization {
+            query = query.bind(i64::from(organization.0));
+        }
+        query.fetch_optional(on).await
+    }
+
+    async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), sqlx::Error> {
+        let fields = &self.fields;
+        let statement = sqlx::query(concat!(
+            "INSERT INTO projects (id, organization_id, name, name_folded, locale, timezone, description, \
+             description_folded, website_url, text_opt_out_message, text_help_message, link_wrap_email, \
+             link_wrap_push, track_opens_email, deeplink_mirror_url, archived_at, version, mac, ",
+            history_columns!(),
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
+             $22, $23, $24)"
+        ))
+        .bind(i64::from(self.id.0))
+        .bind(i64::from(self.organization.0))
+        .bind(&fields.name)
+        .bind(fold(&fields.name))
+        .bind(&fields.locale)
+        .bind(&fields.timezone)
+        .bind(&fields.description)
+        .bind(fields.description.as_deref().map(fold))
+        .bind(&fields.website_url)
+        .bind(&fields.text_opt_out_message)
+        .bind(&fields.text_help_message)
+        .bind(fields.link_wrap_email.map(i64::from))
+        .bind(fields.link_wrap_push.map(i64::from))
+        .bind(fields.track_opens_email.map(i64::from))
+        .bind(&fields.deeplink_mirror_url)
+        .bind(self.archived_at.map(|at| at.0))
+        .bind(i64::from(self.version))
+        .bind(mac);
+        bind_begun(statement, &self.history).execute(on).await?;
+        Ok(())
+    }
+
+    async fn update(&self, on: &mut Connection, mac: &[u8]) -> Result<bool, sqlx::Error> {
+        let fields = &self.fields;
+        let statement = sqlx::query(
+            "UPDATE projects SET name = $1, name_folded = $2, locale = $3, timezone = $4, description = $5, \
+             description_folded = $6, website_url = $7, text_opt_out_message = $8, text_help_message = $9, \
+             link_wrap_email = $10, link_wrap_push = $11, track_opens_email = $12, deeplink_mirror_url = $13, \
+             archived_at = $14, version = $15, mac = $16, updated_at = $17, changed_by_kind = $18, \
+             changed_by_id = $19 WHERE id = $20 AND version = $21 AND archived_at IS NULL",
+        )
+        .bind(&fields.name)
+        .bind(fold(&fields.name))
+        .bind(&fields.locale)
+        .bind(&fields.timezone)
+        .bind(&fields.description)
+        .bind(fields.description.as_deref().map(fold))
+        .bind(&fields.website_url)
+        .bind(&fields.text_opt_out_message)
+        .bind(&fields.text_help_message)
+        .bind(fields.link_wrap_email.map(i64::from))
+        .bind(fields.link_wrap_push.map(i64::from))
+        .bind(fields.track_opens_email.map(i64::from))
+        .bind(&fields.deeplink_mirror_url)
+        .bind(self.archived_at.map(|at| at.0))
+        .bind(i64::from(self.version))
+        .bind(mac);
+        let statement = bind_changed(statement, &self.history);
+        let statement = statement.bind(i64::from(self.id.0)).bind(i64::from(self.version) - 1);
+        Ok(statement.execute(on).await?.rows_affected() == 1)
+    }
+}
+
+impl Table for Member {
+    /// The project and the organization's key. A membership that was taken away is found too.
+    type Place = (ProjectId, KeyId);
+
+    const NAME: &'static str = "members";
+    const COLUMNS: &'static str =
+        concat!("id, organization_id, project_id, key_id, role, version, mac, ", history_columns!());
+    const LIVE: &'static str = "role IS NOT NULL";
+
+    fn decode(row: &Row) -> Option<Decoded<Self>> {
+        let role = match row.try_get::<Option<i64>, _>("role").ok()? {
+            None => None,
+            Some(role) => Some(ProjectRole::from_position(u8::try_from(role).ok()?)?),
+        };
+        let member = Self {
+            id: row.try_get("id").ok()?,
+            version: number_of(row, "version")?,
+            organization: OrganizationId(number_of(row, "organization_id")?),
+            project: ProjectId(number_of(row, "project_id")?),
+            key: KeyId(row.try_get("key_id").ok()?),
+            role,
+            history: history_of(row)?,
+        };
+        Some((member, row.try_get("mac").ok()?))
+    }
+
+    async fn find(on: &mut Connection, (project, key): (ProjectId, KeyId)) -> Result<Option<Row>, sqlx::Error> {
+        let statement = format!("SELECT {} FROM members WHERE project_id = $1 AND key_id = $2", Self::COLUMNS);
+        sqlx::query(AssertSqlSafe(statement)).bind(i64::from(project.0)).bind(key.0).fetch_optional(on).await
+    }
+
+    async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), sqlx::Error> {
+        let statement = sqlx::query(concat!(
+            "INSERT INTO members (id, organization_id, project_id, key_id, role, version, mac, ",
+            history_columns!(),
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+        ))
+        .bind(self.id)
+        .bind(i64::from(self.organization.0))
+        .bind(i64::from(self.project.0))
+        .bind(self.key.0)
+        .bind(self.role.map(|role| i64::from(role.position())))
+        .bind(i64::from(self.version))
+        .bind(mac);
+        bind_begun(statement, &self.history).execute(on).await?;
+        Ok(())
+    }
+
+    async fn update(&self, on: &mut Connection, mac: &[u8]) -> Result<bool, sqlx::Error> {
+        let statement = sqlx::query(
+            "UPDATE members SET role = $1, version = $2, mac = $3, updated_at = $4, changed_by_kind = $5, \
+             changed_by_id = $6 WHERE id = $7 AND version = $8",
+        )
+        .bind(self.role.map(|role| i64::from(role.position())))
+        .bind(i64::from(self.version))
+        .bind(mac);
+        let statement = bind_changed(statement, &self.history).bind(self.id).bind(i64::from(self.version) - 1);
+        Ok(statement.execute(on).await?.rows_affected() == 1)
+    }
+}
