@@ -11,7 +11,7 @@ use axum::response::Response;
 use http_body_util::BodyExt as _;
 use keyrack::{Index, Verifier};
 use keyrack_server::app::App;
-use keyrack_server::clock::{Clock, Timestamp};
+use keyrack_server::clock::{Clock, Timestamp, Uptime};
 use keyrack_server::http;
 use keyrack_server::installation::{self, FirstKeys};
 use keyrack_server::random::Random;
@@ -23,12 +23,22 @@ use tower::ServiceExt as _;
 
 /// 2026-04-28T09:30:00.123Z
 const START: i64 = 1_777_368_600_123_456;
+/// About an hour and a half after the machine was started.
+const UPTIME: u64 = 5_432_100_000;
 
-pub(crate) struct FrozenClock(AtomicI64);
+/// Both clocks of the machine; they stand still until a test moves them.
+pub(crate) struct FrozenClock {
+    now: AtomicI64,
+    uptime: AtomicU64,
+}
 
 impl Clock for FrozenClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.now.load(Ordering::SeqCst))
+    }
+
+    fn uptime(&self) -> Uptime {
+        Uptime(self.uptime.load(Ordering::SeqCst))
     }
 }
 
@@ -125,7 +135,7 @@ impl TestApp {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let random = Arc::new(SeededRandom(AtomicU64::new(0)));
-        let clock = Arc::new(FrozenClock(AtomicI64::new(START)));
+        let clock = Arc::new(FrozenClock { now: AtomicI64::new(START), uptime: AtomicU64::new(UPTIME) });
         let root_key = RootKey::create(&dir.path().join("root.key"), random.as_ref()).unwrap();
         let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
         let store = Store::open(dir.path(), &root_key, Arc::clone(&verifier), clock.clone()).await;
@@ -144,8 +154,20 @@ impl TestApp {
         self.dir.path()
     }
 
-    pub(crate) fn advance_seconds(&self, seconds: i64) {
-        self.clock.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+    /// Time passes, on both clocks.
+    pub(crate) fn advance_seconds(&self, seconds: u32) {
+        self.advance_microseconds(u64::from(seconds) * 1_000_000);
+    }
+
+    /// Time passes, on both clocks.
+    pub(crate) fn advance_microseconds(&self, microseconds: u64) {
+        self.set_wall_clock(microseconds as i64);
+        self.clock.uptime.fetch_add(microseconds, Ordering::SeqCst);
+    }
+
+    /// Somebody sets the wall clock, forwards or backwards by so many microseconds; no time passes.
+    pub(crate) fn set_wall_clock(&self, by: i64) {
+        self.clock.now.fetch_add(by, Ordering::SeqCst);
     }
 
     /// The admin key of the first project.
