@@ -11,6 +11,7 @@ pub mod data_dir;
 pub mod http;
 pub mod installation;
 pub mod keys;
+pub mod limits;
 pub mod listing;
 pub mod process;
 pub mod random;
