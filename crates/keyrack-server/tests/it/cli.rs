@@ -306,7 +306,13 @@ fn config_check_names_every_problem_at_once() {
         command.env_clear().envs(variables.iter().copied()).current_dir(place.path()).args(["config", "check"]);
         transcript(command.args(arguments), place.path())
     };
-    let variables = [("KEYRACK_LOG_LEVEL", "loud"), ("KEYRACK_DATADIR", "/tmp"), ("KEYRACK_CONFIG", "keyrack.toml")];
+    let variables = [
+        ("KEYRACK_LOG_LEVEL", "loud"),
+        ("KEYRACK_DATADIR", "/tmp"),
+        ("KEYRACK_CONFIG", "keyrack.toml"),
+        ("KEYRACK_RATE_LIMITS", "starter=200/100 gold=1/1/1"),
+        ("KEYRACK_RATE_LIMIT_TIER", "gold"),
+    ];
     expect![[r#"
         exit 1
         keyrack: the settings have 7 problem(s)
@@ -318,7 +324,7 @@ fn config_check_names_every_problem_at_once() {
           - `log_format` in keyrack.toml is "xml", but must be text or json
           - --data-dir is "", but must be a directory
     "#]]
-    .assert_eq(&check(&["--listen", "nowhere", "--data-dir", ""], &variables));
+    .assert_eq(&check(&["--listen", "nowhere", "--data-dir", "", "--rate-limit-addresses=0"], &variables));
     expect![[r#"
         exit 2
         error: unexpected argument '--lissten' found
@@ -349,11 +355,13 @@ fn config_check_names_every_problem_at_once() {
 #[test]
 fn config_check_shows_flag_before_environment_before_file_before_default() {
     let place = tempfile::tempdir().unwrap();
-    let file = "listen = \"127.0.0.1:1\"\nlog_level = \"warn\"\nlog_format = \"json\"\n";
+    let file =
+        "listen = \"127.0.0.1:1\"\nlog_level = \"warn\"\nlog_format = \"json\"\nrate_limit_tier = \"enterprise\"\n";
     fs::write(place.path().join("keyrack.toml"), file).unwrap();
     let mut command = Command::new(KEYRACK);
     command.env_clear().current_dir(place.path());
     command.env("KEYRACK_LISTEN", "127.0.0.1:2").env("KEYRACK_LOG_LEVEL", "debug");
+    command.env("KEYRACK_RATE_LIMITS", "enterprise=9/9/9.50 starter=1/2/3 professional=4/5/6.0");
     command.args(["config", "check", "--config", "keyrack.toml", "--listen", "127.0.0.1:3"]);
     expect![[r#"
         exit 0
