@@ -8,6 +8,7 @@ mod conventions;
 mod docs;
 mod fields;
 mod health;
+mod limits;
 mod path;
 pub mod problem;
 mod query;

@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use keyrack::{ApiKey, Denial, NotAKey, ProjectRole, Requirement, VerifiedKey, VerifyError};
 
 use super::conventions::RequestId;
+use super::limits;
 use super::problem::{Code, Problem};
 use crate::app::App;
 use crate::audit::Actor;
@@ -34,7 +35,7 @@ impl ProjectAdmin {
     /// # Errors
     /// The same as for a caller who comes now.
     pub(super) fn verify_again(&mut self, app: &App) -> Result<(), Problem> {
-        (self.key, self.project) = verify(app, &self.presented)?;
+        (self.key, self.project) = let_in(verify(app, &self.presented))?;
         Ok(())
     }
 
@@ -50,15 +51,20 @@ impl FromRequestParts<Arc<App>> for ProjectAdmin {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let presented = ApiKey::parse(presented(&parts.headers)?)
             .map_err(|NotAKey| problem(VerifyError::Denied { denial: Denial::Malformed, key: None }))?;
-        let (key, project) = verify(app, &presented)?;
+        let verdict = verify(app, &presented);
+        limits::count(app, parts, &verdict)?;
+        let (key, project) = let_in(verdict)?;
         tracing::Span::current().record("key", key.id().0);
         Ok(Self { key, project, presented, request_id: RequestId::of(parts) })
     }
 }
 
-fn verify(app: &App, presented: &ApiKey) -> Result<(VerifiedKey, ProjectCaller), Problem> {
-    let admin = Requirement::Project { least: ProjectRole::Admin };
-    let key = app.verifier.verify_key(presented, admin).map_err(problem)?;
+fn verify(app: &App, presented: &ApiKey) -> Result<VerifiedKey, VerifyError> {
+    app.verifier.verify_key(presented, Requirement::Project { least: ProjectRole::Admin })
+}
+
+fn let_in(verdict: Result<VerifiedKey, VerifyError>) -> Result<(VerifiedKey, ProjectCaller), Problem> {
+    let key = verdict.map_err(problem)?;
     let project = ProjectCaller::of(&key).ok_or_else(|| Problem::unauthenticated(true))?;
     Ok((key, project))
 }

@@ -14,6 +14,7 @@ use keyrack_server::app::App;
 use keyrack_server::clock::{Clock, Timestamp, Uptime};
 use keyrack_server::http;
 use keyrack_server::installation::{self, FirstKeys};
+use keyrack_server::limits::{Limits, Rates, Tier};
 use keyrack_server::random::Random;
 use keyrack_server::root_key::RootKey;
 use keyrack_server::store::Store;
@@ -131,8 +132,24 @@ pub(crate) async fn reply_of(response: Response) -> Reply {
     Reply { status: parts.status.as_u16(), headers: parts.headers, text }
 }
 
+/// The rates of installations under test that are not about rates.
+pub(crate) const PLENTY: &str = "starter=50000/50000/10 professional=1/1/1 enterprise=1/1/1";
+/// The same for callers without a valid key.
+pub(crate) const PLENTY_OF_STRANGERS: u32 = 50_000;
+
+/// Limits that no test meets by chance.
+pub(crate) fn plenty() -> Limits {
+    let rates = Rates::parse(PLENTY).unwrap();
+    Limits { tier: Tier::Starter, rates, addresses_per_second: PLENTY_OF_STRANGERS }
+}
+
 impl TestApp {
+    /// With limits that no test meets by chance.
     pub(crate) async fn new() -> Self {
+        Self::with_limits(plenty()).await
+    }
+
+    pub(crate) async fn with_limits(limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let random = Arc::new(SeededRandom(AtomicU64::new(0)));
         let clock = Arc::new(FrozenClock { now: AtomicI64::new(START), uptime: AtomicU64::new(UPTIME) });
@@ -142,7 +159,8 @@ impl TestApp {
         let store = store.unwrap();
         let first_keys = installation::set_up(&store, random.as_ref()).await.unwrap();
         store.load().await.unwrap();
-        let app = Arc::new(App::new(store, verifier, &root_key, random, "/docs/errors".to_owned()));
+        let types = "/docs/errors".to_owned();
+        let app = Arc::new(App::new(store, verifier, &root_key, limits, types, clock.clone(), random));
         Self { router: http::service(Arc::clone(&app)), app, clock, first_keys, dir }
     }
 
