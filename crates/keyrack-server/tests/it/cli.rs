@@ -315,7 +315,7 @@ fn config_check_names_every_problem_at_once() {
     ];
     expect![[r#"
         exit 1
-        keyrack: the settings have 7 problem(s)
+        keyrack: the settings have 13 problem(s)
           - unknown variable KEYRACK_DATADIR; the nearest one is KEYRACK_DATA_DIR
           - `log_level` in keyrack.toml must be a string in quotes
           - unknown setting `lsiten` in keyrack.toml; the nearest one is `listen`
@@ -323,6 +323,12 @@ fn config_check_names_every_problem_at_once() {
           - KEYRACK_LOG_LEVEL is "loud", but must be error, warn, info, debug or trace
           - `log_format` in keyrack.toml is "xml", but must be text or json
           - --data-dir is "", but must be a directory
+          - KEYRACK_RATE_LIMIT_TIER is "gold", but must be starter, professional or enterprise
+          - KEYRACK_RATE_LIMITS: "starter=200/100" must be like starter=200/100/1.5: reads and writes per second, from 1 to 1000000, and a burst from 1 to 10 with at most two decimals
+          - KEYRACK_RATE_LIMITS: "gold" is no tier; they are starter, professional and enterprise
+          - KEYRACK_RATE_LIMITS: professional is missing
+          - KEYRACK_RATE_LIMITS: enterprise is missing
+          - --rate-limit-addresses is "0", but must be a whole number of calls a second, from 1 to 1000000
     "#]]
     .assert_eq(&check(&["--listen", "nowhere", "--data-dir", "", "--rate-limit-addresses=0"], &variables));
     expect![[r#"
@@ -366,12 +372,15 @@ fn config_check_shows_flag_before_environment_before_file_before_default() {
     expect![[r#"
         exit 0
         The settings are good:
-          listen         127.0.0.1:3
-          data_dir       ./keyrack-data
-          root_key_file  ./keyrack-data/root.key
-          log_level      debug
-          log_format     json
-          problem_types  /docs/errors
+          listen                127.0.0.1:3
+          data_dir              ./keyrack-data
+          root_key_file         ./keyrack-data/root.key
+          log_level             debug
+          log_format            json
+          problem_types         /docs/errors
+          rate_limit_tier       enterprise
+          rate_limits           starter=1/2/3 professional=4/5/6 enterprise=9/9/9.5
+          rate_limit_addresses  20
     "#]]
     .assert_eq(&transcript(&mut command, place.path()));
     assert_eq!(contents(place.path()).len(), 1);

@@ -22,6 +22,10 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
+        x-ratelimit-limit: 500000
+        x-ratelimit-remaining: 499999
+        x-ratelimit-reset: 1777368611
+        x-ratelimit-tier: starter
         content-length: 240
 
         {
@@ -48,6 +52,10 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
+        x-ratelimit-limit: 500000
+        x-ratelimit-remaining: 499999
+        x-ratelimit-reset: 1777368611
+        x-ratelimit-tier: starter
         content-length: 216
 
         {
@@ -80,6 +88,10 @@ async fn create_takes_every_field_and_a_public_scope_makes_a_publishable_key() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
+        x-ratelimit-limit: 500000
+        x-ratelimit-remaining: 499999
+        x-ratelimit-reset: 1777368611
+        x-ratelimit-tier: starter
         content-length: 260
 
         {
@@ -112,6 +124,10 @@ async fn list_shows_keys_masked_newest_first() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
+        x-ratelimit-limit: 500000
+        x-ratelimit-remaining: 499999
+        x-ratelimit-reset: 1777368612
+        x-ratelimit-tier: starter
         content-length: 556
 
         {
@@ -163,6 +179,10 @@ async fn patch_changes_what_it_names_and_nothing_else() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
+        x-ratelimit-limit: 500000
+        x-ratelimit-remaining: 499999
+        x-ratelimit-reset: 1777368671
+        x-ratelimit-tier: starter
         content-length: 214
 
         {
@@ -231,6 +251,10 @@ async fn delete_kills_at_once_and_for_ever() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
+        x-ratelimit-limit: 500000
+        x-ratelimit-remaining: 499999
+        x-ratelimit-reset: 1777368671
+        x-ratelimit-tier: starter
         content-length: 232
 
         {
