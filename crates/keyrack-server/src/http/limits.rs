@@ -111,7 +111,9 @@ impl Meter {
         match outcome.verdict {
             Verdict::Admitted => problem,
             Verdict::SecondSpent { .. } | Verdict::WindowSpent => {
-                refused(&outcome, format!("Too many calls without a valid key came from this address. {WAIT}"))
+                let message = "Too many calls without a valid key came from this address. Send a valid key, or wait as \
+                               long as `Retry-After` says.";
+                refused(&outcome, message)
             }
         }
     }
