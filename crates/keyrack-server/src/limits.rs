@@ -282,13 +282,15 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_reading_that_comes_late_opens_no_window_again() {
+    fn a_clock_reading_that_comes_late_opens_nothing_again() {
         let limiter = limiter();
         spend(&limiter);
         assert_eq!(admitted(10, || read(&limiter, after(10_000_000))), 6);
         assert_eq!(admitted(10, || read(&limiter, after(9_999_000))), 0);
         assert_eq!(admitted(10, || read(&limiter, START)), 0);
         assert_eq!(admitted(10, || read(&limiter, after(11_000_000))), 6);
+        assert_eq!(admitted(10, || read(&limiter, after(10_500_000))), 0);
+        assert_eq!(admitted(10, || read(&limiter, after(11_500_000))), 0);
     }
 
     #[test]

@@ -370,6 +370,18 @@ async fn every_kind_of_401_counts() {
     }
 }
 
+#[tokio::test]
+async fn a_key_is_not_counted_where_it_never_works() {
+    let app = with_small_windows().await;
+    let (id, revoked) = app.create(json!({"name": "revoked", "role": "admin"})).await;
+    assert_eq!(app.call(("DELETE", &format!("{KEYS}/{id}")), None).await.status, 200);
+    for key in [&revoked, app.first_keys.organization.expose()] {
+        for _ in 0..12 {
+            assert_eq!(app.call_with(key, LIST, None, &[]).await.status, 401);
+        }
+    }
+}
+
 /// Through the real listener: it is the connection that tells the address.
 #[tokio::test]
 async fn the_address_is_that_of_the_connection() {
