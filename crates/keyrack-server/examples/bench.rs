@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 5;
 /// Bytes that one create adds to the write-ahead log of the store, about.
 const APPENDED_BYTES: usize = 40_000;
+/// The calls are to be measured, not refused.
+const RATES: &str = "starter=1000000/1000000/10 professional=1/1/1 enterprise=1/1/1";
 
 fn main() {
     let calls: usize = std::env::args().nth(1).map_or(1_000, |calls| calls.parse().unwrap());
@@ -115,7 +117,9 @@ impl Server {
     fn start(binary: &str, dir: &Path, admin: &str) -> (Self, Client, Duration) {
         let started = Instant::now();
         let mut command = Command::new(binary);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--data-dir"]).arg(dir);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--rate-limits", RATES, "--data-dir"])
+            .arg(dir);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();

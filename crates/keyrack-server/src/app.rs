@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use keyrack::Verifier;
 
+use crate::clock::Clock;
+use crate::limits::{Limiter, Limits};
 use crate::listing::Cursors;
 use crate::random::Random;
 use crate::replies::Replies;
@@ -23,6 +25,10 @@ pub struct App {
     pub cursors: Cursors,
     /// Requests with an `Idempotency-Key` that are under way, by what they are found by.
     pub under_way: Mutex<HashSet<[u8; 32]>>,
+    /// How often keys and addresses have called.
+    pub limiter: Limiter,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
     /// Where random bytes come from.
     pub random: Arc<dyn Random>,
     /// What the `type` of a problem begins with.
@@ -35,8 +41,10 @@ impl App {
         store: Arc<Store>,
         verifier: Arc<Verifier>,
         root_key: &RootKey,
-        random: Arc<dyn Random>,
+        limits: Limits,
         problem_types: String,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
     ) -> Self {
         Self {
             store,
@@ -44,6 +52,8 @@ impl App {
             replies: Replies::new(root_key),
             cursors: Cursors::new(root_key.derive("keyrack cursor v1")),
             under_way: Mutex::default(),
+            limiter: Limiter::new(limits),
+            clock,
             random,
             problem_types,
         }

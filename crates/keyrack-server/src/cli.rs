@@ -201,19 +201,22 @@ fn welcome(keys: &FirstKeys, config: &Config, address: SocketAddr) -> String {
 }
 
 fn describe(config: &Config) -> String {
-    format!(
-        "  listen         {}\n  data_dir       {}\n  root_key_file  {}\n  log_level      {}\n  log_format     {}\n  \
-         problem_types  {}",
-        config.listen,
-        config.data_dir.display(),
-        config.root_key_file.display(),
-        config.log_level.to_string().to_lowercase(),
-        match config.log_format {
-            telemetry::LogFormat::Text => "text",
-            telemetry::LogFormat::Json => "json",
-        },
-        config.problem_types,
-    )
+    let log_format = match config.log_format {
+        telemetry::LogFormat::Text => "text",
+        telemetry::LogFormat::Json => "json",
+    };
+    let settings = [
+        ("listen", config.listen.to_string()),
+        ("data_dir", config.data_dir.display().to_string()),
+        ("root_key_file", config.root_key_file.display().to_string()),
+        ("log_level", config.log_level.to_string().to_lowercase()),
+        ("log_format", log_format.to_owned()),
+        ("problem_types", config.problem_types.clone()),
+        ("rate_limit_tier", config.limits.tier.as_str().to_owned()),
+        ("rate_limits", config.limits.rates.to_string()),
+        ("rate_limit_addresses", config.limits.addresses_per_second.to_string()),
+    ];
+    settings.map(|(name, value)| format!("  {name:<20}  {value}")).join("\n")
 }
 
 /// An address that can be dialled on this machine.

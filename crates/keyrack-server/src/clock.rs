@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Microseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub i64);
@@ -30,13 +32,29 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Where the time comes from.
-pub trait Clock: Send + Sync {
-    /// The time now.
-    fn now(&self) -> Timestamp;
+/// Microseconds since the machine was started, those it slept included. Nobody can set it, so it is what durations are
+/// measured with; it says nothing after a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Uptime(pub u64);
+
+impl Uptime {
+    /// Microseconds since an earlier reading; none if that is not earlier.
+    #[must_use]
+    pub const fn microseconds_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
 }
 
-/// The machine's wall clock.
+/// Where the time comes from.
+pub trait Clock: Send + Sync {
+    /// The time now, to show and to keep. It can be set, forwards and backwards.
+    fn now(&self) -> Timestamp;
+
+    /// How long the machine has been up, to measure with.
+    fn uptime(&self) -> Uptime;
+}
+
+/// The machine's clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock;
 
@@ -44,6 +62,12 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     fn now(&self) -> Timestamp {
         Timestamp(jiff::Timestamp::now().as_microsecond())
+    }
+
+    fn uptime(&self) -> Uptime {
+        let read = clock_gettime(ClockId::Boottime);
+        let part = |number, each| u64::try_from(number).unwrap_or(0).saturating_mul(each);
+        Uptime(part(read.tv_sec, 1_000_000).saturating_add(part(read.tv_nsec / 1_000, 1)))
     }
 }
 
@@ -56,5 +80,15 @@ mod tests {
         assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00.000Z");
         assert_eq!(Timestamp(1_795_000_000_999_999).to_string(), "2026-11-18T11:06:40.999Z");
         assert_eq!(Timestamp(i64::MAX).to_string(), "invalid time");
+    }
+
+    #[test]
+    fn uptime_goes_forwards_in_microseconds() {
+        let before = SystemClock.uptime();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let after = SystemClock.uptime();
+        let went = after.microseconds_since(before);
+        assert!((20_000..10_000_000).contains(&went), "{went}");
+        assert_eq!(before.microseconds_since(after), 0);
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::level_filters::LevelFilter;
 
+use crate::limits::{self, Limits, Rates, Tier};
 use crate::telemetry::LogFormat;
 
 /// One thing that can be set.
@@ -16,13 +17,16 @@ struct Setting {
 }
 
 /// Every setting, in the order of [`Flags::values`].
-const SETTINGS: [Setting; 6] = [
+const SETTINGS: [Setting; 9] = [
     Setting { name: "listen", default: "127.0.0.1:8080" },
     Setting { name: "data_dir", default: "./keyrack-data" },
     Setting { name: "root_key_file", default: "" },
     Setting { name: "log_level", default: "info" },
     Setting { name: "log_format", default: "text" },
     Setting { name: "problem_types", default: "/docs/errors" },
+    Setting { name: "rate_limit_tier", default: "starter" },
+    Setting { name: "rate_limits", default: "starter=200/100/1.5 professional=1000/500/1.5 enterprise=5000/2500/2" },
+    Setting { name: "rate_limit_addresses", default: "20" },
 ];
 const PREFIX: &str = "KEYRACK_";
 const CONFIG_VARIABLE: &str = "KEYRACK_CONFIG";
@@ -51,11 +55,31 @@ pub struct Flags {
     /// What the `type` of a problem begins with [env: KEYRACK_PROBLEM_TYPES] [default: /docs/errors]
     #[arg(long, global = true, value_name = "URL")]
     problem_types: Option<String>,
+    /// What keys may call: starter, professional or enterprise [env: KEYRACK_RATE_LIMIT_TIER] [default: starter]
+    #[arg(long, global = true, value_name = "TIER")]
+    rate_limit_tier: Option<String>,
+    /// Reads and writes a second, and burst, of every tier [env: KEYRACK_RATE_LIMITS] [default: starter=200/100/1.5
+    /// professional=1000/500/1.5 enterprise=5000/2500/2]
+    #[arg(long, global = true, value_name = "RATES")]
+    rate_limits: Option<String>,
+    /// Calls a second from one address without a valid key [env: KEYRACK_RATE_LIMIT_ADDRESSES] [default: 20]
+    #[arg(long, global = true, value_name = "NUMBER")]
+    rate_limit_addresses: Option<String>,
 }
 
 impl Flags {
     fn values(&self) -> [&Option<String>; SETTINGS.len()] {
-        [&self.listen, &self.data_dir, &self.root_key_file, &self.log_level, &self.log_format, &self.problem_types]
+        [
+            &self.listen,
+            &self.data_dir,
+            &self.root_key_file,
+            &self.log_level,
+            &self.log_format,
+            &self.problem_types,
+            &self.rate_limit_tier,
+            &self.rate_limits,
+            &self.rate_limit_addresses,
+        ]
     }
 }
 
@@ -74,6 +98,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What the `type` of a problem begins with.
     pub problem_types: String,
+    /// How much may be called.
+    pub limits: Limits,
 }
 
 /// Everything that is wrong with the settings.
@@ -180,7 +206,8 @@ fn check(values: [Option<Sourced>; SETTINGS.len()], mut problems: Vec<String>) -
         value.unwrap_or_else(|| Sourced { value: setting.default.to_owned(), source: "the default".to_owned() })
     });
     let mut next = || values.next().unwrap_or_else(|| Sourced { value: String::new(), source: String::new() });
-    let [listen, data_dir, root_key_file, log_level, log_format, problem_types] = std::array::from_fn(|_| next());
+    let [listen, data_dir, root_key_file, log_level, log_format, problem_types, tier, rates, addresses] =
+        std::array::from_fn(|_| next());
 
     let data_path = PathBuf::from(&data_dir.value);
     let root_key_path = match root_key_file.value.as_str() {
@@ -202,14 +229,25 @@ fn check(values: [Option<Sourced>; SETTINGS.len()], mut problems: Vec<String>) -
         let is_plain = !text.is_empty() && !text.contains(|c: char| c == '#' || c.is_whitespace() || c.is_control());
         is_plain.then(|| text.to_owned())
     });
-    match (listen, data_dir, log_level, log_format, problem_types) {
-        (Some(listen), Some(data_dir), Some(log_level), Some(log_format), Some(problem_types))
+    let limits = check_limits(&tier, &rates, &addresses, &mut problems);
+    match (listen, data_dir, log_level, log_format, problem_types, limits) {
+        (Some(listen), Some(data_dir), Some(log_level), Some(log_format), Some(problem_types), Some(limits))
             if problems.is_empty() =>
         {
-            Ok(Config { listen, data_dir, root_key_file: root_key_path, log_level, log_format, problem_types })
+            Ok(Config { listen, data_dir, root_key_file: root_key_path, log_level, log_format, problem_types, limits })
         }
         _ => Err(ConfigError(problems)),
     }
+}
+
+fn check_limits(tier: &Sourced, rates: &Sourced, addresses: &Sourced, problems: &mut Vec<String>) -> Option<Limits> {
+    let tier = want(tier, "starter, professional or enterprise", problems, Tier::parse);
+    let parsed = Rates::parse(&rates.value);
+    let wrong = parsed.as_ref().err().into_iter().flatten();
+    problems.extend(wrong.map(|problem| format!("{}: {problem}", rates.source)));
+    let addresses_per_second =
+        want(addresses, "a whole number of calls a second, from 1 to 1000000", problems, limits::per_second);
+    Some(Limits { tier: tier?, rates: parsed.ok()?, addresses_per_second: addresses_per_second? })
 }
 
 fn want<T>(
@@ -252,6 +290,7 @@ mod tests {
         assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
         assert_eq!(config.root_key_file, PathBuf::from("./keyrack-data/root.key"));
         assert_eq!(config.log_level, LevelFilter::INFO);
+        assert_eq!((config.limits.tier, config.limits.addresses_per_second), (Tier::Starter, 20));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod docs;
 mod fields;
 mod health;
 pub mod keys;
+mod limits;
 mod operator;
 mod paging;
 mod path;

@@ -96,9 +96,10 @@ fn by_host(command: &str) -> By {
 pub async fn set_up(store: &Arc<Store>, random: &dyn Random) -> Result<FirstKeys, StoreError> {
     let mut writing = store.begin(Need::Ordinary).await?;
     writing.set_up().await?;
-    let keys = first_keys(&mut writing, &by_host("init"), random).await.map_err(|refusal| match refusal {
-        Refusal::Store(error) => error,
-        other => StoreError::Damaged { what: format!("cannot be set up: {other}") },
+    let made = first_keys(&mut writing, &by_host("init"), random).await;
+    let keys = made.map_err(|refusal| {
+        let impossible = |refusal| StoreError::Damaged { what: format!("cannot be set up: {refusal}") };
+        refusal.into_store_error().unwrap_or_else(impossible)
     })?;
     writing.commit().await?;
     Ok(keys)

@@ -13,6 +13,7 @@ pub mod http;
 pub mod installation;
 pub mod kept;
 pub mod keys;
+pub mod limits;
 pub mod listing;
 pub mod organizations;
 pub mod process;

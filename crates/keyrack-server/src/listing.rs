@@ -102,6 +102,19 @@ impl Sort {
     ];
 }
 
+impl Sort {
+    /// What stands for it in a list of what stands for each, in the order of [`Sort::ALL`].
+    pub const fn pick<T: Copy>(self, [created_at, updated_at, name, role, id]: [T; 5]) -> T {
+        match self {
+            Self::CreatedAt => created_at,
+            Self::UpdatedAt => updated_at,
+            Self::Name => name,
+            Self::Role => role,
+            Self::Id => id,
+        }
+    }
+}
+
 /// Which way rows are sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {

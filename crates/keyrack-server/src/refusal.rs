@@ -45,3 +45,24 @@ pub enum Refusal {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+impl Refusal {
+    /// The error of the store, if that is what it is: then another attempt may help.
+    ///
+    /// # Errors
+    /// The refusal itself, if it is another.
+    pub fn into_store_error(self) -> Result<StoreError, Self> {
+        match self {
+            Self::Store(error) => Ok(error),
+            Self::NotFound
+            | Self::SystemKey
+            | Self::AlreadyPublished
+            | Self::RoleAboveCaller { .. }
+            | Self::RoleTooLow { .. }
+            | Self::LastOperatorKey
+            | Self::UsernameTaken
+            | Self::Unconfirmed { .. }
+            | Self::NotAMemberKey => Err(self),
+        }
+    }
+}

@@ -182,8 +182,9 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let Installation { store, verifier, root_key, _lock, .. } = installation;
-    let random = Arc::new(OsRandom);
-    let app = Arc::new(App::new(Arc::clone(&store), verifier, &root_key, random, config.problem_types.clone()));
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(OsRandom));
+    let problem_types = config.problem_types.clone();
+    let app = App::new(Arc::clone(&store), verifier, &root_key, config.limits, problem_types, clock, random);
     drop(root_key);
 
     let handle = Handle::new();
@@ -203,7 +204,7 @@ pub async fn run(
         .first_request_timeout(FIRST_REQUEST_DEADLINE)
         .accept_error_handler(|_from, error| tracing::warn!(%error, "a connection was not accepted"))
         .handle(handle)
-        .serve(http::service(app).into_make_service())
+        .serve(http::service(Arc::new(app)).into_make_service_with_connect_info::<SocketAddr>())
         .await;
     housekeeping.abort();
     store.close().await;

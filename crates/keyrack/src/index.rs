@@ -373,7 +373,7 @@ mod tests {
             for key in 0..12 {
                 let expected = match model.get(&key).copied().unwrap_or(Lookup::Absent) {
                     Lookup::Live(record) if suspended => Lookup::Suspended(record),
-                    other => other,
+                    known @ (Lookup::Live(_) | Lookup::Suspended(_) | Lookup::Dead(_) | Lookup::Absent) => known,
                 };
                 prop_assert_eq!(index.find(&digest(key % 4, key % 2, key.into())), Ok(expected));
             }

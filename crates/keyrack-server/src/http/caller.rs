@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use keyrack::{ApiKey, Denial, NotAKey, OrganizationRole, ProjectRole, Requirement, VerifiedKey, VerifyError};
 
 use super::conventions::RequestId;
+use super::limits;
 use super::problem::{Code, Problem};
 use crate::actor::Actor;
 use crate::app::App;
@@ -67,7 +68,8 @@ impl Caller {
     /// # Errors
     /// The same as for a caller who comes now.
     pub(super) fn verify_again(&mut self, app: &App) -> Result<(), Problem> {
-        self.key = verify(app, &self.presented, self.requirement)?;
+        let verdict = app.verifier.verify_key(&self.presented, self.requirement);
+        self.key = verdict.map_err(|error| problem(error, self.requirement))?;
         Ok(())
     }
 
@@ -87,14 +89,12 @@ impl<N: Needs> FromRequestParts<Arc<App>> for As<N> {
         let requirement = N::REQUIREMENT;
         let presented = ApiKey::parse(presented(&parts.headers)?)
             .map_err(|NotAKey| problem(VerifyError::Denied { denial: Denial::Malformed, key: None }, requirement))?;
-        let key = verify(app, &presented, requirement)?;
+        let verdict = app.verifier.verify_key(&presented, requirement);
+        limits::count(app, parts, &verdict)?;
+        let key = verdict.map_err(|error| problem(error, requirement))?;
         tracing::Span::current().record("key", key.id().0);
         Ok(Self(Caller { key, presented, request_id: RequestId::of(parts), requirement }, PhantomData))
     }
-}
-
-fn verify(app: &App, presented: &ApiKey, requirement: Requirement) -> Result<VerifiedKey, Problem> {
-    app.verifier.verify_key(presented, requirement).map_err(|error| problem(error, requirement))
 }
 
 /// The credential: one header, `Bearer` in any case, one space, one value (contract section 4).

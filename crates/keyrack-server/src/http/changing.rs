@@ -150,9 +150,9 @@ impl From<StoreError> for Failed {
 
 impl From<Refusal> for Failed {
     fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Store(error) => Self::Store(error),
-            other => Self::Final(other.into()),
+        match refusal.into_store_error() {
+            Ok(error) => Self::Store(error),
+            Err(refusal) => Self::Final(refusal.into()),
         }
     }
 }

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
+use super::limits::Meter;
 use super::problem::{Code, Problem};
 use crate::app::App;
 use crate::random;
@@ -47,12 +48,13 @@ impl RequestId {
     }
 }
 
-/// Gives the request its id, checks its version, holds it to its deadline, renders problems, dresses the reply, and
-/// writes the one line of the access log: method, route, status, time; never a header, query or body.
+/// Gives the request its id, checks its version, holds it to its deadline and its limit, renders problems, dresses the
+/// reply, and writes the one line of the access log: method, route, status, time; never a header, query or body.
 pub(super) async fn apply(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = RequestId::new(app.random.as_ref());
     request.extensions_mut().insert(id.clone());
+    let mut meter = Meter::attach(&mut request);
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
     let method = known_method(request.method());
     let span = tracing::info_span!("request", id = id.as_str(), key = Empty, denied = Empty);
@@ -71,10 +73,12 @@ pub(super) async fn apply(State(app): State<Arc<App>>, mut request: Request, nex
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         // What the route set beside the problem stays, such as `Allow` on 405.
         let allow = response.headers_mut().remove(ALLOW);
+        let problem = meter.judge(&app, problem);
         response = problem.render(&app.problem_types, id.as_str());
         response.headers_mut().extend(allow.map(|allow| (ALLOW, allow)));
     }
     set_headers(response.headers_mut(), &id);
+    meter.set_headers(&app, response.headers_mut());
     let (status, took_us) = (response.status().as_u16(), started.elapsed().as_micros());
     span.in_scope(|| tracing::info!(method, route, status, took_us, "answered"));
     response

@@ -86,7 +86,9 @@ impl Writing {
     fn usable<K: Table>(&self, row: &sql::Row) -> Option<K> {
         let refused = |error: &StoreError| {
             tracing::error!(%error, "a row was left out of a change");
-            sql::reference::<K>(row).map(|reference| self.store.in_force.refuse(reference));
+            if let Some(reference) = sql::reference::<K>(row) {
+                self.store.in_force.refuse(reference);
+            }
         };
         self.in_force(row).inspect_err(refused).ok()
     }

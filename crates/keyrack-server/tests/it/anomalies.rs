@@ -91,7 +91,9 @@ async fn a_key_makes_nothing_after_its_death() {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         keys::revoke(&mut revoking, place, id, &by).await.unwrap();
         revoking.commit().await.unwrap();
-        assert_eq!(waiting.await.unwrap().status, 401);
+        let reply = waiting.await.unwrap();
+        assert_eq!(reply.status, 401);
+        assert!(!reply.headers.contains_key("x-ratelimit-limit"), "a 401 like any other");
     }
 }
 

@@ -11,9 +11,10 @@ use axum::response::Response;
 use http_body_util::BodyExt as _;
 use keyrack::{Index, Verifier};
 use keyrack_server::app::App;
-use keyrack_server::clock::{Clock, Timestamp};
+use keyrack_server::clock::{Clock, Timestamp, Uptime};
 use keyrack_server::http;
 use keyrack_server::installation::{self, FirstKeys};
+use keyrack_server::limits::{Limits, Rates, Tier};
 use keyrack_server::random::Random;
 use keyrack_server::root_key::RootKey;
 use keyrack_server::store::Store;
@@ -23,12 +24,22 @@ use tower::ServiceExt as _;
 
 /// 2026-04-28T09:30:00.123Z
 const START: i64 = 1_777_368_600_123_456;
+/// About an hour and a half after the machine was started.
+const UPTIME: u64 = 5_432_100_000;
 
-pub(crate) struct FrozenClock(AtomicI64);
+/// Both clocks of the machine; they stand still until a test moves them.
+pub(crate) struct FrozenClock {
+    now: AtomicI64,
+    uptime: AtomicU64,
+}
 
 impl Clock for FrozenClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.now.load(Ordering::SeqCst))
+    }
+
+    fn uptime(&self) -> Uptime {
+        Uptime(self.uptime.load(Ordering::SeqCst))
     }
 }
 
@@ -121,18 +132,35 @@ pub(crate) async fn reply_of(response: Response) -> Reply {
     Reply { status: parts.status.as_u16(), headers: parts.headers, text }
 }
 
+/// The rates of installations under test that are not about rates.
+pub(crate) const PLENTY: &str = "starter=50000/50000/10 professional=1/1/1 enterprise=1/1/1";
+/// The same for callers without a valid key.
+pub(crate) const PLENTY_OF_STRANGERS: u32 = 50_000;
+
+/// Limits that no test meets by chance.
+pub(crate) fn plenty() -> Limits {
+    let rates = Rates::parse(PLENTY).unwrap();
+    Limits { tier: Tier::Starter, rates, addresses_per_second: PLENTY_OF_STRANGERS }
+}
+
 impl TestApp {
+    /// With limits that no test meets by chance.
     pub(crate) async fn new() -> Self {
+        Self::with_limits(plenty()).await
+    }
+
+    pub(crate) async fn with_limits(limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let random = Arc::new(SeededRandom(AtomicU64::new(0)));
-        let clock = Arc::new(FrozenClock(AtomicI64::new(START)));
+        let clock = Arc::new(FrozenClock { now: AtomicI64::new(START), uptime: AtomicU64::new(UPTIME) });
         let root_key = RootKey::create(&dir.path().join("root.key"), random.as_ref()).unwrap();
         let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
         let store = Store::open(dir.path(), &root_key, Arc::clone(&verifier), clock.clone()).await;
         let store = store.unwrap();
         let first_keys = installation::set_up(&store, random.as_ref()).await.unwrap();
         store.load().await.unwrap();
-        let app = Arc::new(App::new(store, verifier, &root_key, random, "/docs/errors".to_owned()));
+        let types = "/docs/errors".to_owned();
+        let app = Arc::new(App::new(store, verifier, &root_key, limits, types, clock.clone(), random));
         Self { router: http::service(Arc::clone(&app)), app, clock, first_keys, dir }
     }
 
@@ -144,8 +172,20 @@ impl TestApp {
         self.dir.path()
     }
 
-    pub(crate) fn advance_seconds(&self, seconds: i64) {
-        self.clock.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+    /// Time passes, on both clocks.
+    pub(crate) fn advance_seconds(&self, seconds: u32) {
+        self.advance_microseconds(u64::from(seconds) * 1_000_000);
+    }
+
+    /// Time passes, on both clocks.
+    pub(crate) fn advance_microseconds(&self, microseconds: u64) {
+        self.set_wall_clock(microseconds as i64);
+        self.clock.uptime.fetch_add(microseconds, Ordering::SeqCst);
+    }
+
+    /// Somebody sets the wall clock, forwards or backwards by so many microseconds; no time passes.
+    pub(crate) fn set_wall_clock(&self, by: i64) {
+        self.clock.now.fetch_add(by, Ordering::SeqCst);
     }
 
     /// The admin key of the first project.

@@ -306,10 +306,16 @@ fn config_check_names_every_problem_at_once() {
         command.env_clear().envs(variables.iter().copied()).current_dir(place.path()).args(["config", "check"]);
         transcript(command.args(arguments), place.path())
     };
-    let variables = [("KEYRACK_LOG_LEVEL", "loud"), ("KEYRACK_DATADIR", "/tmp"), ("KEYRACK_CONFIG", "keyrack.toml")];
+    let variables = [
+        ("KEYRACK_LOG_LEVEL", "loud"),
+        ("KEYRACK_DATADIR", "/tmp"),
+        ("KEYRACK_CONFIG", "keyrack.toml"),
+        ("KEYRACK_RATE_LIMITS", "starter=200/100 gold=1/1/1"),
+        ("KEYRACK_RATE_LIMIT_TIER", "gold"),
+    ];
     expect![[r#"
         exit 1
-        keyrack: the settings have 7 problem(s)
+        keyrack: the settings have 13 problem(s)
           - unknown variable KEYRACK_DATADIR; the nearest one is KEYRACK_DATA_DIR
           - `log_level` in keyrack.toml must be a string in quotes
           - unknown setting `lsiten` in keyrack.toml; the nearest one is `listen`
@@ -317,8 +323,14 @@ fn config_check_names_every_problem_at_once() {
           - KEYRACK_LOG_LEVEL is "loud", but must be error, warn, info, debug or trace
           - `log_format` in keyrack.toml is "xml", but must be text or json
           - --data-dir is "", but must be a directory
+          - KEYRACK_RATE_LIMIT_TIER is "gold", but must be starter, professional or enterprise
+          - KEYRACK_RATE_LIMITS: "starter=200/100" must be like starter=200/100/1.5: reads and writes per second, from 1 to 1000000, and a burst from 1 to 10 with at most two decimals
+          - KEYRACK_RATE_LIMITS: "gold" is no tier; they are starter, professional and enterprise
+          - KEYRACK_RATE_LIMITS: professional is missing
+          - KEYRACK_RATE_LIMITS: enterprise is missing
+          - --rate-limit-addresses is "0", but must be a whole number of calls a second, from 1 to 1000000
     "#]]
-    .assert_eq(&check(&["--listen", "nowhere", "--data-dir", ""], &variables));
+    .assert_eq(&check(&["--listen", "nowhere", "--data-dir", "", "--rate-limit-addresses=0"], &variables));
     expect![[r#"
         exit 2
         error: unexpected argument '--lissten' found
@@ -349,21 +361,26 @@ fn config_check_names_every_problem_at_once() {
 #[test]
 fn config_check_shows_flag_before_environment_before_file_before_default() {
     let place = tempfile::tempdir().unwrap();
-    let file = "listen = \"127.0.0.1:1\"\nlog_level = \"warn\"\nlog_format = \"json\"\n";
+    let file =
+        "listen = \"127.0.0.1:1\"\nlog_level = \"warn\"\nlog_format = \"json\"\nrate_limit_tier = \"enterprise\"\n";
     fs::write(place.path().join("keyrack.toml"), file).unwrap();
     let mut command = Command::new(KEYRACK);
     command.env_clear().current_dir(place.path());
     command.env("KEYRACK_LISTEN", "127.0.0.1:2").env("KEYRACK_LOG_LEVEL", "debug");
+    command.env("KEYRACK_RATE_LIMITS", "enterprise=9/9/9.50 starter=1/2/3 professional=4/5/6.0");
     command.args(["config", "check", "--config", "keyrack.toml", "--listen", "127.0.0.1:3"]);
     expect![[r#"
         exit 0
         The settings are good:
-          listen         127.0.0.1:3
-          data_dir       ./keyrack-data
-          root_key_file  ./keyrack-data/root.key
-          log_level      debug
-          log_format     json
-          problem_types  /docs/errors
+          listen                127.0.0.1:3
+          data_dir              ./keyrack-data
+          root_key_file         ./keyrack-data/root.key
+          log_level             debug
+          log_format            json
+          problem_types         /docs/errors
+          rate_limit_tier       enterprise
+          rate_limits           starter=1/2/3 professional=4/5/6 enterprise=9/9/9.5
+          rate_limit_addresses  20
     "#]]
     .assert_eq(&transcript(&mut command, place.path()));
     assert_eq!(contents(place.path()).len(), 1);

@@ -18,6 +18,10 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
+        x-ratelimit-limit: 500000
+        x-ratelimit-remaining: 499999
+        x-ratelimit-reset: 1777368611
+        x-ratelimit-tier: starter
         content-length: 329
 
         {
@@ -42,8 +46,12 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
         }
     "#]]
     .assert_eq(&created.snapshot());
-    let value = created.json()["value"].as_str().unwrap().to_owned();
+}
 
+#[tokio::test]
+async fn read_shows_the_mask_only() {
+    let app = TestApp::new().await;
+    let (_, value) = app.create(json!({"name": "CI bot"})).await;
     let read = app.call(("GET", "/api/client/keys/4"), None).await;
     expect![[r#"
         200
@@ -52,6 +60,10 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
+        x-ratelimit-limit: 500000
+        x-ratelimit-remaining: 499999
+        x-ratelimit-reset: 1777368611
+        x-ratelimit-tier: starter
         content-length: 305
 
         {
@@ -92,6 +104,10 @@ async fn create_takes_every_field_and_a_public_scope_makes_a_publishable_key() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
+        x-ratelimit-limit: 500000
+        x-ratelimit-remaining: 499999
+        x-ratelimit-reset: 1777368611
+        x-ratelimit-tier: starter
         content-length: 349
 
         {
@@ -132,6 +148,10 @@ async fn list_shows_keys_masked_newest_first() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
+        x-ratelimit-limit: 500000
+        x-ratelimit-remaining: 499999
+        x-ratelimit-reset: 1777368612
+        x-ratelimit-tier: starter
         content-length: 734
 
         {
@@ -199,6 +219,10 @@ async fn patch_changes_what_it_names_and_nothing_else() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
+        x-ratelimit-limit: 500000
+        x-ratelimit-remaining: 499999
+        x-ratelimit-reset: 1777368671
+        x-ratelimit-tier: starter
         content-length: 303
 
         {
@@ -275,6 +299,10 @@ async fn delete_kills_at_once_and_for_ever() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
+        x-ratelimit-limit: 500000
+        x-ratelimit-remaining: 499999
+        x-ratelimit-reset: 1777368671
+        x-ratelimit-tier: starter
         content-length: 321
 
         {

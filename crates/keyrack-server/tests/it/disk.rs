@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use keyrack_server::store::BALLAST_BYTES;
 use serde_json::{Value, json};
 
-use crate::server::{KEYRACK, Reply, Server};
+use crate::server::{KEYRACK, Reply, Server, plenty_of_calls};
 
 const KEYS: &str = "/api/client/keys";
 /// How long the service may take to notice that its disk is well again.
@@ -51,7 +51,7 @@ impl Disk {
 
     fn keyrack(&self, arguments: &[&str]) -> Command {
         let mut keyrack = self.command(KEYRACK);
-        keyrack.arg("--data-dir").arg(self.mount_point.path().join("data"));
+        keyrack.envs(plenty_of_calls()).arg("--data-dir").arg(self.mount_point.path().join("data"));
         keyrack.args(["--listen", "127.0.0.1:0"]).args(arguments).stderr(Stdio::null());
         keyrack
     }

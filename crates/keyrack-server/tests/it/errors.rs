@@ -42,6 +42,10 @@ async fn all_faults_of_a_body_come_at_once() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
+        x-ratelimit-limit: 500000
+        x-ratelimit-remaining: 499999
+        x-ratelimit-reset: 1777368611
+        x-ratelimit-tier: starter
         content-length: 845
 
         {
@@ -150,6 +154,10 @@ async fn too_low_a_role_is_told_which_it_takes() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
+        x-ratelimit-limit: 500000
+        x-ratelimit-remaining: 499999
+        x-ratelimit-reset: 1777368611
+        x-ratelimit-tier: starter
         content-length: 249
 
         {
@@ -225,6 +233,10 @@ async fn a_publishable_key_stays_public() {
         spotzee-version: 2026-04-28
         cache-control: no-store
         x-content-type-options: nosniff
+        x-ratelimit-limit: 500000
+        x-ratelimit-remaining: 499998
+        x-ratelimit-reset: 1777368611
+        x-ratelimit-tier: starter
         content-length: 429
 
         {

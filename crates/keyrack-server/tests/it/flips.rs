@@ -204,6 +204,7 @@ fn config(dir: &TempDir, data_dir: &Path) -> Config {
         log_level: LevelFilter::OFF,
         log_format: LogFormat::Text,
         problem_types: String::new(),
+        limits: crate::app::plenty(),
     }
 }
 

@@ -20,6 +20,7 @@ mod disk;
 mod errors;
 mod flips;
 mod idempotency;
+mod limits;
 mod listing;
 mod refusals;
 mod server;

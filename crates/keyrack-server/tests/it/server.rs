@@ -7,14 +7,21 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::app::{PLENTY, PLENTY_OF_STRANGERS};
+
 /// The binary under test.
 pub(crate) const KEYRACK: &str = env!("CARGO_BIN_EXE_keyrack");
 
-/// A command of the binary with nothing inherited that could set it up.
+/// A command of the binary with nothing inherited that could set it up, and limits that no test meets by chance.
 pub(crate) fn keyrack(data_dir: &Path) -> Command {
     let mut command = Command::new(KEYRACK);
-    command.env_clear().arg("--data-dir").arg(data_dir).args(["--listen", "127.0.0.1:0"]);
+    command.env_clear().envs(plenty_of_calls()).arg("--data-dir").arg(data_dir).args(["--listen", "127.0.0.1:0"]);
     command
+}
+
+/// Variables that set limits which no test meets by chance.
+pub(crate) fn plenty_of_calls() -> [(&'static str, String); 2] {
+    [("KEYRACK_RATE_LIMITS", PLENTY.to_owned()), ("KEYRACK_RATE_LIMIT_ADDRESSES", PLENTY_OF_STRANGERS.to_string())]
 }
 
 /// The keys of a new installation, as `keyrack init --json` prints them.

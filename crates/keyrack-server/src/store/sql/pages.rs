@@ -28,13 +28,7 @@ fn source(list: &List, sort: Sort) -> Source {
             columns: StoredKey::COLUMNS.to_owned(),
             from: "api_keys",
             id: "id",
-            sorted_by: match sort {
-                Sort::CreatedAt => "created_at",
-                Sort::UpdatedAt => "updated_at",
-                Sort::Name => "name_folded",
-                Sort::Role => "role",
-                Sort::Id => "id",
-            },
+            sorted_by: sort.pick(["created_at", "updated_at", "name_folded", "role", "id"]),
             searched: &["name_folded", "description_folded"],
         },
         // Nobody has a role in an organization here, so by role means by number.
@@ -42,12 +36,7 @@ fn source(list: &List, sort: Sort) -> Source {
             columns: format!("{}, {}", Organization::COLUMNS, beneath_columns!("organizations.id")),
             from: "organizations",
             id: "id",
-            sorted_by: match sort {
-                Sort::CreatedAt => "created_at",
-                Sort::UpdatedAt => "updated_at",
-                Sort::Name => "username",
-                Sort::Role | Sort::Id => "id",
-            },
+            sorted_by: sort.pick(["created_at", "updated_at", "username", "id", "id"]),
             searched: &["username", "domain"],
         },
         // The same for projects: the caller has one role in all of them.
@@ -55,25 +44,20 @@ fn source(list: &List, sort: Sort) -> Source {
             columns: Project::COLUMNS.to_owned(),
             from: "projects",
             id: "id",
-            sorted_by: match sort {
-                Sort::CreatedAt => "created_at",
-                Sort::UpdatedAt => "updated_at",
-                Sort::Name => "name_folded",
-                Sort::Role | Sort::Id => "id",
-            },
+            sorted_by: sort.pick(["created_at", "updated_at", "name_folded", "id", "id"]),
             searched: &["name_folded", "description_folded"],
         },
         List::ProjectsOf(_) => Source {
             columns: format!("{}, members.role AS member_role", qualified("projects", Project::COLUMNS)),
             from: "projects JOIN members ON members.project_id = projects.id",
             id: "projects.id",
-            sorted_by: match sort {
-                Sort::CreatedAt => "projects.created_at",
-                Sort::UpdatedAt => "projects.updated_at",
-                Sort::Name => "projects.name_folded",
-                Sort::Role => "members.role",
-                Sort::Id => "projects.id",
-            },
+            sorted_by: sort.pick([
+                "projects.created_at",
+                "projects.updated_at",
+                "projects.name_folded",
+                "members.role",
+                "projects.id",
+            ]),
             searched: &["projects.name_folded", "projects.description_folded"],
         },
         List::Members(_) => Source {
@@ -83,13 +67,13 @@ fn source(list: &List, sort: Sort) -> Source {
             ),
             from: "members JOIN api_keys ON api_keys.id = members.key_id",
             id: "members.id",
-            sorted_by: match sort {
-                Sort::CreatedAt => "members.created_at",
-                Sort::UpdatedAt => "members.updated_at",
-                Sort::Name => "api_keys.name_folded",
-                Sort::Role => "members.role",
-                Sort::Id => "members.id",
-            },
+            sorted_by: sort.pick([
+                "members.created_at",
+                "members.updated_at",
+                "api_keys.name_folded",
+                "members.role",
+                "members.id",
+            ]),
             searched: &["api_keys.name_folded", "api_keys.description_folded"],
         },
         List::Audit(_) => Source {
