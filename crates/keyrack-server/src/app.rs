@@ -8,6 +8,7 @@ use keyrack::Verifier;
 
 use crate::clock::Clock;
 use crate::limits::{Limiter, Limits};
+use crate::list_turns::ListTurns;
 use crate::listing::Cursors;
 use crate::random::Random;
 use crate::replies::Replies;
@@ -26,6 +27,8 @@ pub struct App {
     pub cursors: Cursors,
     /// Requests with an `Idempotency-Key` that are under way, by what they are found by.
     pub under_way: Mutex<HashSet<[u8; 32]>>,
+    /// Whose lists are being read.
+    pub list_turns: ListTurns,
     /// How many changes were refused since the process started; each has its line in the log.
     pub refused_changes: AtomicU64,
     /// How often keys and addresses have called.
@@ -55,6 +58,7 @@ impl App {
             replies: Replies::new(root_key),
             cursors: Cursors::new(root_key.derive("keyrack cursor v1")),
             under_way: Mutex::default(),
+            list_turns: ListTurns::default(),
             refused_changes: AtomicU64::new(0),
             limiter: Limiter::new(limits),
             clock,

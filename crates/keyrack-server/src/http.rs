@@ -9,6 +9,7 @@ mod client;
 mod conventions;
 mod described;
 mod docs;
+mod ended;
 mod fields;
 mod health;
 pub mod keys;
@@ -108,8 +109,8 @@ fn to_json(body: &impl Serialize) -> Vec<u8> {
 }
 
 /// One item of a page.
-fn raw_json(body: &impl Serialize) -> Result<Box<RawValue>, Problem> {
-    Ok(serde_json::value::to_raw_value(body).expect("a reply is plain data"))
+fn raw_json(body: &impl Serialize) -> Box<RawValue> {
+    serde_json::value::to_raw_value(body).expect("a reply is plain data")
 }
 
 fn ok(body: Vec<u8>) -> Response {

@@ -287,18 +287,21 @@ async fn rewrite(
     Ok(after)
 }
 
-/// Revokes a key: dead when the transaction has been committed, for ever. One whose row cannot be used is dead in memory
-/// at once, and is refused at every start.
+/// Revokes a key: dead when the transaction has been committed, for ever. One whose row cannot be used, or is hidden, is
+/// dead in memory at once, and is refused at every start.
 ///
 /// # Errors
-/// [`Refusal`]; if the row was damaged too.
+/// [`Refusal`]; if the row was damaged or hidden too.
 pub async fn revoke(writing: &mut Writing, place: Place, id: i64, by: &By) -> Result<StoredKey, Refusal> {
     let found = touchable(writing, place, id).await;
     if matches!(found, Err(Refusal::Store(StoreError::Damaged { .. }))) {
         writing.kill_in_memory(place, id);
     }
+    if matches!(found, Err(Refusal::NotFound)) && writing.kill_if_hidden(place, id).await? {
+        return Err(StoreError::Damaged { what: format!("the row of key {id} was hidden") }.into());
+    }
     let key = found?;
-    if place == Place::Installation && writing.live_keys(place).await?.len() < 2 {
+    if place == Place::Installation && writing.live_keys(place, 0).await?.is_none_or(|(keys, _)| keys.len() < 2) {
         return Err(Refusal::LastOperatorKey);
     }
     Ok(put_to_death(writing, key, by).await?)
@@ -320,15 +323,18 @@ pub async fn rotate_system_key(
     mint(writing, old.holder, true, labels, "key.rotate", by, random).await
 }
 
-/// Revokes every live key of a place; says how many there were.
+/// Revokes every live key of a place; says how many there were. In portions, so that it takes little memory.
 ///
 /// # Errors
 /// [`StoreError`]; nothing is changed then.
 pub async fn revoke_all(writing: &mut Writing, place: Place, by: &By) -> Result<i64, StoreError> {
-    let keys = writing.live_keys(place).await?;
-    let many = keys.len() as i64;
-    for key in keys {
-        put_to_death(writing, key, by).await?;
+    let (mut many, mut after) = (0, 0);
+    while let Some((keys, last)) = writing.live_keys(place, after).await? {
+        (many, after) = (many + keys.len() as i64, last);
+        for key in keys {
+            put_to_death(writing, key, by).await?;
+        }
+        writing.write_log().await?;
     }
     Ok(many)
 }

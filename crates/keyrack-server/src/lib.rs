@@ -14,6 +14,7 @@ pub mod installation;
 pub mod kept;
 pub mod keys;
 pub mod limits;
+pub mod list_turns;
 pub mod listing;
 pub mod organizations;
 pub mod process;

@@ -46,55 +46,52 @@ pub async fn create(
     Ok((organization, key, value))
 }
 
-/// Suspends an organization, so that no key beneath it passes, or ends that. Doing it twice leaves no trace.
+/// Suspends an organization, so that no key beneath it passes, or ends that. Doing it twice leaves no trace. If its row
+/// cannot be used, its keys are stopped in memory, and at every start.
 ///
 /// # Errors
-/// [`Refusal`]; nothing is changed then.
+/// [`Refusal`]; nothing is changed then, but for that.
 pub async fn set_standing(
     writing: &mut Writing,
     id: OrganizationId,
     standing: Standing,
     by: &By,
 ) -> Result<Organization, Refusal> {
-    let before = writing.find::<Organization>(id).await?.ok_or(Refusal::NotFound)?;
+    let (before, action) = match standing {
+        Standing::Active => (writing.find::<Organization>(id).await?.ok_or(Refusal::NotFound)?, "organization.resume"),
+        Standing::Suspended => (found_to_stop(writing, id).await?, "organization.suspend"),
+    };
     if before.standing == standing {
         return Ok(before);
     }
-    let action = match standing {
-        Standing::Active => "organization.resume",
-        Standing::Suspended => "organization.suspend",
-    };
-    let mut after = before.clone();
-    after.version += 1;
-    after.standing = standing;
-    after.history = before.history.changed(by.actor, writing.now());
+    let history = before.history.changed(by.actor, writing.now());
+    let after = Organization { version: before.version + 1, standing, history, ..before.clone() };
     writing.update(&before, &after, action, by).await?;
     Ok(after)
 }
 
 /// Archives an organization: its projects end, and every key beneath it is revoked, for ever. Says how many there were.
+/// If its row cannot be used, its keys are stopped in memory, and at every start.
 ///
 /// # Errors
-/// [`Refusal`]; nothing is changed then.
-pub async fn archive(
-    writing: &mut Writing,
-    id: OrganizationId,
-    is_confirmed: bool,
-    by: &By,
-) -> Result<(Organization, i64), Refusal> {
-    let before = writing.find::<Organization>(id).await?.ok_or(Refusal::NotFound)?;
-    let beneath = Place::Beneath(id);
-    if !is_confirmed {
-        return Err(Refusal::Unconfirmed { keys: writing.count_live_keys(beneath).await? });
-    }
-    let keys = keys::revoke_all(writing, beneath, by).await?;
+/// [`Refusal`]; nothing is changed then, but for that.
+pub async fn archive(writing: &mut Writing, id: OrganizationId, by: &By) -> Result<(Organization, i64), Refusal> {
+    let before = found_to_stop(writing, id).await?;
     for project in writing.live_projects(id).await? {
         projects::put_away(writing, project, by).await?;
     }
-    let mut after = before.clone();
-    after.version += 1;
-    after.history = before.history.changed(by.actor, writing.now());
-    after.archived_at = Some(writing.now());
+    let keys = keys::revoke_all(writing, Place::Beneath(id), by).await?;
+    let history = before.history.changed(by.actor, writing.now());
+    let archived_at = Some(writing.now());
+    let after = Organization { version: before.version + 1, history, archived_at, ..before.clone() };
     writing.update(&before, &after, "organization.archive", by).await?;
     Ok((after, keys))
+}
+
+async fn found_to_stop(writing: &mut Writing, id: OrganizationId) -> Result<Organization, Refusal> {
+    let found = writing.find::<Organization>(id).await;
+    if matches!(found, Err(StoreError::Damaged { .. })) {
+        writing.stop_in_memory(id);
+    }
+    found?.ok_or(Refusal::NotFound)
 }

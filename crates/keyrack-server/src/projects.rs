@@ -2,7 +2,7 @@
 
 use keyrack::{Holder, OrganizationId, OrganizationRole, ProjectId, ProjectRole, VerifiedKey};
 
-use crate::kept::{History, Kept as _};
+use crate::kept::History;
 use crate::keys::{self, Place};
 use crate::refusal::Refusal;
 use crate::store::{By, Find, StoreError, Writing};
@@ -74,7 +74,7 @@ pub async fn reach(
         Holder::Project { role, .. } => role,
         Holder::Organization { role: OrganizationRole::Member, .. } => {
             let member = find.find::<Member>((id, key.id())).await?;
-            member.and_then(|member| member.role).ok_or(Refusal::NotFound)?
+            member.ok_or(Refusal::NotFound)?.role
         }
         Holder::Organization { role: OrganizationRole::Admin | OrganizationRole::Owner, .. } | Holder::Operator => {
             ProjectRole::Admin
@@ -121,30 +121,30 @@ pub async fn change(
     Ok(after)
 }
 
-/// Archives a project: every key of it is revoked, for ever. Says how many there were.
+/// Archives a project of an organization: every key of it is revoked, for ever. Says how many there were. If its row
+/// cannot be used, its keys die in memory.
 ///
 /// # Errors
-/// [`Refusal`]; nothing is changed then.
+/// [`Refusal`]; nothing is changed then, but for that.
 pub async fn archive(
     writing: &mut Writing,
-    project: Project,
-    is_confirmed: bool,
+    organization: OrganizationId,
+    id: ProjectId,
     by: &By,
 ) -> Result<(Project, i64), Refusal> {
-    let place = Place::Project(project.id);
-    if !is_confirmed {
-        return Err(Refusal::Unconfirmed { keys: writing.count_live_keys(place).await? });
+    let found = writing.find::<Project>((id, Some(organization))).await;
+    if matches!(found, Err(StoreError::Damaged { .. })) {
+        writing.kill_project_in_memory(organization, id);
     }
-    let keys = keys::revoke_all(writing, place, by).await?;
+    let project = found?.ok_or(Refusal::NotFound)?;
+    let keys = keys::revoke_all(writing, Place::Project(id), by).await?;
     Ok((put_away(writing, project, by).await?, keys))
 }
 
-/// Ends a project whose keys are dead.
+/// Ends a project whose keys are dead, or die in the same transaction.
 pub(crate) async fn put_away(writing: &mut Writing, before: Project, by: &By) -> Result<Project, StoreError> {
-    let mut after = before.clone();
-    after.version += 1;
-    after.history = before.history.changed(by.actor, writing.now());
-    after.archived_at = Some(writing.now());
+    let history = before.history.changed(by.actor, writing.now());
+    let after = Project { version: before.version + 1, history, archived_at: Some(writing.now()), ..before.clone() };
     writing.update(&before, &after, "project.archive", by).await?;
     Ok(after)
 }
@@ -162,7 +162,6 @@ pub async fn give(
 ) -> Result<(StoredKey, Member), Refusal> {
     caller.may_grant(role)?;
     let key = member_key(writing, caller.organization, key).await?;
-    let history = History::begun(by.actor, writing.now());
     let Some(before) = writing.find::<Member>((caller.project, key.id)).await? else {
         let member = Member {
             id: writing.next_id::<Member>().await?,
@@ -170,22 +169,19 @@ pub async fn give(
             organization: caller.organization,
             project: caller.project,
             key: key.id,
-            role: Some(role),
-            history,
+            role,
+            history: History::begun(by.actor, writing.now()),
+            taken_at: None,
         };
         writing.insert(&member, "member.create", by).await?;
         return Ok((key, member));
     };
-    if before.role == Some(role) {
+    if before.role == role {
         return Ok((key, before));
     }
-    // One that was taken away and is given again begins anew, but for its number and version.
-    let (history, action) = match before.role {
-        Some(_) => (before.history.changed(by.actor, writing.now()), "member.update"),
-        None => (history, "member.create"),
-    };
-    let after = Member { version: before.version + 1, role: Some(role), history, ..before.clone() };
-    writing.update(&before, &after, action, by).await?;
+    let history = before.history.changed(by.actor, writing.now());
+    let after = Member { version: before.version + 1, role, history, ..before.clone() };
+    writing.update(&before, &after, "member.update", by).await?;
     Ok((key, after))
 }
 
@@ -201,10 +197,9 @@ pub async fn take(
 ) -> Result<(StoredKey, Member), Refusal> {
     let place = Place::Organization(caller.organization);
     let key = writing.find::<StoredKey>((place, key)).await?.ok_or(Refusal::NotFound)?;
-    let before = writing.find::<Member>((caller.project, key.id)).await?.filter(Member::is_live);
-    let before = before.ok_or(Refusal::NotFound)?;
+    let before = writing.find::<Member>((caller.project, key.id)).await?.ok_or(Refusal::NotFound)?;
     let history = before.history.changed(by.actor, writing.now());
-    let after = Member { version: before.version + 1, role: None, history, ..before.clone() };
+    let after = Member { version: before.version + 1, history, taken_at: Some(writing.now()), ..before.clone() };
     writing.update(&before, &after, "member.remove", by).await?;
     Ok((key, before))
 }

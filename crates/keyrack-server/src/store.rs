@@ -39,14 +39,17 @@ use crate::root_key::{MacKey, RootKey};
 /// Name of the database in the data directory.
 pub const DATABASE_FILE: &str = "keyrack.db";
 
-/// Connections for lists and reads.
+/// Connections for lists.
 const READERS: u32 = 4;
+/// Connections for what is quickly found, so that lists do not hold it up.
+const FINDERS: u32 = 2;
 
 /// The store of one installation.
 pub struct Store {
     file: PathBuf,
     was_set_up: bool,
     readers: SqlitePool,
+    finders: SqlitePool,
     writer: Arc<Mutex<WriterState>>,
     /// Taken by changes that do not revoke, one at a time, before they wait for the writer: so a revocation waits for
     /// one of them at most, however many there are.
@@ -115,6 +118,7 @@ impl Store {
             ordinary_turn: Arc::default(),
             is_settling: AtomicBool::new(false),
             readers: sqlite::open_for_reading(&file, READERS),
+            finders: sqlite::open_for_reading(&file, FINDERS),
             pinger: sqlite::open_for_reading(&file, 1),
             file,
             in_force: InForce::new(Arc::clone(&verifier)),
@@ -158,6 +162,7 @@ impl Store {
     /// Closes the database, so that nothing is left in the write-ahead log.
     pub async fn close(&self) {
         self.readers.close().await;
+        self.finders.close().await;
         self.pinger.close().await;
         self.writer.lock().await.close().await;
     }

@@ -91,25 +91,26 @@ CREATE TABLE api_keys (
 CREATE INDEX live_api_keys_by_project ON api_keys (project_id, created_at, id) WHERE revoked_at IS NULL;
 CREATE INDEX live_api_keys_by_organization ON api_keys (organization_id, project_id) WHERE revoked_at IS NULL;
 
--- What an organization's `member` keys may do in its projects; without a role, nothing any more.
+-- What an organization's `member` keys may do in its projects.
 CREATE TABLE members (
     id BIGINT PRIMARY KEY,
     organization_id BIGINT NOT NULL REFERENCES organizations (id),
     project_id BIGINT NOT NULL REFERENCES projects (id),
     key_id BIGINT NOT NULL REFERENCES api_keys (id),
-    role BIGINT,
+    role BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     created_by_kind TEXT NOT NULL,
     created_by_id BIGINT,
     updated_at BIGINT NOT NULL,
     changed_by_kind TEXT NOT NULL,
     changed_by_id BIGINT,
+    taken_at BIGINT,
     version BIGINT NOT NULL,
-    mac BLOB NOT NULL,
-    UNIQUE (project_id, key_id)
+    mac BLOB NOT NULL
 );
 
-CREATE INDEX members_by_key ON members (key_id) WHERE role IS NOT NULL;
+CREATE UNIQUE INDEX live_members ON members (key_id, project_id) WHERE taken_at IS NULL;
+CREATE INDEX live_members_by_project ON members (project_id) WHERE taken_at IS NULL;
 
 -- One row: number and hash of the newest audit entry, the masked sum over all live rows, and a MAC over the three.
 CREATE TABLE audit_head (

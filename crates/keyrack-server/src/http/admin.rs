@@ -102,5 +102,5 @@ pub(super) async fn audit(
 ) -> Result<Response, Problem> {
     let own = organization_of(&caller.key)?;
     let tenant = Tenant { organization: Some(own.organization.0.into()), project: None };
-    audit_events::list(&app, tenant, query.as_deref()).await
+    audit_events::list(&app, &caller, tenant, query.as_deref()).await
 }

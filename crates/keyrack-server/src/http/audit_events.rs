@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::caller::Caller;
 use super::paging::{self, Page};
 use super::problem::Problem;
 use super::{ok, query, raw_json, to_json};
@@ -19,23 +20,23 @@ use crate::store::{Row, Store};
 ///
 /// # Errors
 /// A problem with the query, or of the store.
-pub(super) async fn list(app: &App, tenant: Tenant, query: Option<&str>) -> Result<Response, Problem> {
-    Ok(ok(to_json(&page(app, tenant, query).await?)))
+pub(super) async fn list(app: &App, caller: &Caller, tenant: Tenant, query: Option<&str>) -> Result<Response, Problem> {
+    Ok(ok(to_json(&page(app, caller, tenant, query).await?)))
 }
 
 /// A page of everybody's entries, and how many changes have none because they were refused.
 ///
 /// # Errors
 /// A problem with the query, or of the store.
-pub(super) async fn list_all(app: &App, query: Option<&str>) -> Result<Response, Problem> {
-    let page = page(app, Tenant::default(), query).await?;
+pub(super) async fn list_all(app: &App, caller: &Caller, query: Option<&str>) -> Result<Response, Problem> {
+    let page = page(app, caller, Tenant::default(), query).await?;
     Ok(ok(to_json(&WholePage { page, refused_changes: app.refused_changes.load(Ordering::Relaxed) })))
 }
 
-async fn page(app: &App, tenant: Tenant, query: Option<&str>) -> Result<Page<Box<RawValue>>, Problem> {
+async fn page(app: &App, caller: &Caller, tenant: Tenant, query: Option<&str>) -> Result<Page<Box<RawValue>>, Problem> {
     let (list, query) = query::audit(query, tenant, &app.cursors)?;
     let read = |store: &Store, row: &Row| store.read_entry(row);
-    paging::page(app, &list, &query, read, |entry: &Entry| raw_json(&entry.body())).await
+    paging::page(app, caller, &list, &query, read, |entry: &Entry| Ok(raw_json(&entry.body()))).await
 }
 
 /// A page of the log of the whole installation.

@@ -16,6 +16,7 @@ use super::body;
 use super::caller::Caller;
 use super::fields::Fields;
 use super::problem::{self, Code, Problem};
+use super::project_keys::Door;
 use crate::app::App;
 use crate::crash::crash_point;
 use crate::refusal::Refusal;
@@ -35,6 +36,8 @@ pub(super) struct Asked {
     method: String,
     path: String,
     idempotency_key: Option<Vec<u8>>,
+    /// Where else than the caller's own project its changes go, if that is not for its key alone to say.
+    door: Option<Door>,
     /// The body as it was sent.
     pub body: Vec<u8>,
 }
@@ -49,7 +52,12 @@ impl Asked {
         let idempotency_key = idempotency_key(&parts.headers)?;
         let path = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
         let body = body::read(&parts.headers, body).await?;
-        Ok(Self { method: parts.method.to_string(), path, idempotency_key, body })
+        Ok(Self { method: parts.method.to_string(), path, idempotency_key, door: None, body })
+    }
+
+    /// The same request, which is only for whom a door lets in: who does not come in gets no kept reply and leaves none.
+    pub(super) fn through(self, door: Door) -> Self {
+        Self { door: Some(door), ..self }
     }
 
     /// Reads a request that says all it has to say in its path: its body is empty, or an empty object.
@@ -61,7 +69,7 @@ impl Asked {
             let (parts, _) = request.into_parts();
             let idempotency_key = idempotency_key(&parts.headers)?;
             let path = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
-            let asked = Self { method: parts.method.to_string(), path, idempotency_key, body: Vec::new() };
+            let asked = Self { method: parts.method.to_string(), path, idempotency_key, door: None, body: Vec::new() };
             return Ok((asked, Ok(())));
         }
         let asked = Self::read(request).await?;
@@ -120,7 +128,8 @@ where
     let turn = Turn::wait(&app, *repeatable.lookup()).await?;
     to_the_end(async move {
         let _turn = turn;
-        attempts(app, caller, Some(repeatable), checked, need, work).await
+        let kept = Kept { repeatable, door: asked.door };
+        attempts(app, caller, Some(kept), checked, need, work).await
     })
     .await
 }
@@ -134,6 +143,12 @@ where
     F: for<'w> Fn(Job<'w>) -> Work<'w> + Send + Sync + 'static,
 {
     to_the_end(attempts(app, caller, None, Ok(()), need, move |job: Job<'_>, ()| work(job))).await
+}
+
+/// A request whose reply is kept, and who may have it.
+struct Kept {
+    repeatable: Repeatable,
+    door: Option<Door>,
 }
 
 /// Why an attempt failed: an error of the store may be worth another one.
@@ -161,7 +176,7 @@ impl From<Refusal> for Failed {
 async fn attempts<T, F>(
     app: Arc<App>,
     mut caller: Caller,
-    repeatable: Option<Repeatable>,
+    kept: Option<Kept>,
     checked: Result<T, Problem>,
     need: Need,
     work: F,
@@ -170,11 +185,11 @@ where
     T: Sync,
     F: for<'w> Fn(Job<'w>, &'w T) -> Work<'w>,
 {
-    let first = attempt(&app, &mut caller, repeatable.as_ref(), &checked, need, &work).await;
+    let first = attempt(&app, &mut caller, kept.as_ref(), &checked, need, &work).await;
     let outcome = match first {
         Err(Failed::Store(error)) if need == Need::Revocation && error.may_be_for_want_of_room() => {
             app.store.give_up_ballast();
-            attempt(&app, &mut caller, repeatable.as_ref(), &checked, need, &work).await
+            attempt(&app, &mut caller, kept.as_ref(), &checked, need, &work).await
         }
         outcome => outcome,
     };
@@ -187,7 +202,7 @@ where
 async fn attempt<T, F>(
     app: &App,
     caller: &mut Caller,
-    repeatable: Option<&Repeatable>,
+    kept: Option<&Kept>,
     checked: &Result<T, Problem>,
     need: Need,
     work: &F,
@@ -201,17 +216,25 @@ where
         writing.abandon().await;
         return Err(Failed::Final(problem));
     }
-    if let Some(repeatable) = repeatable
-        && let Some(reply) = replay(&mut writing, repeatable).await?
-    {
-        writing.abandon().await;
-        return reply.map_err(Failed::Final);
+    if let Some(Kept { repeatable, door }) = kept {
+        let admitted = match door {
+            Some(door) => door.open(&mut writing, &caller.key).await.map(|_| ()),
+            None => Ok(()),
+        };
+        let reply = match admitted {
+            Ok(()) => replay(&mut writing, repeatable).await?,
+            Err(refusal) => Some(Err(Failed::from(refusal))),
+        };
+        if let Some(reply) = reply {
+            writing.abandon().await;
+            return reply;
+        }
     }
     let outcome = match checked {
         Ok(input) => work(Job { app, caller, writing: &mut writing }, input).await.map_err(Failed::from),
         Err(problem) => Err(Failed::Final(problem.clone())),
     };
-    let reply = match (outcome, repeatable) {
+    let reply = match (outcome, kept) {
         (Ok(body), _) => ReplyBody { status: 200, body },
         (Err(Failed::Final(problem)), Some(_)) if is_kept(problem.status()) => {
             writing.start_over().await?;
@@ -223,7 +246,7 @@ where
             return Err(failed);
         }
     };
-    if let Some(repeatable) = repeatable {
+    if let Some(Kept { repeatable, .. }) = kept {
         let kept = repeatable.seal(&reply, writing.now(), app.random.as_ref());
         writing.keep_reply(repeatable.lookup(), &kept).await?;
     }
@@ -253,11 +276,11 @@ const fn is_kept(status: u16) -> bool {
 async fn replay(
     writing: &mut Writing,
     repeatable: &Repeatable,
-) -> Result<Option<Result<Response, Problem>>, StoreError> {
+) -> Result<Option<Result<Response, Failed>>, StoreError> {
     let Some(kept) = writing.reply(repeatable.lookup()).await? else { return Ok(None) };
     if !repeatable.is_answered_by(&kept) {
         let message = "This Idempotency-Key was used for a request with another method, path or body. Use a new one.";
-        return Ok(Some(Err(Problem::new(Code::IdempotencyKeyMismatch, message))));
+        return Ok(Some(Err(Failed::Final(Problem::new(Code::IdempotencyKeyMismatch, message)))));
     }
     let damaged = || StoreError::Damaged { what: "a kept reply cannot be opened".to_owned() };
     let mut reply = respond(repeatable.open(&kept).ok_or_else(damaged)?);

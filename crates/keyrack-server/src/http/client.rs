@@ -8,7 +8,8 @@ use axum::response::Response;
 use super::audit_events;
 use super::caller::{As, ProjectAdmin, ProjectKey};
 use super::described::{AuditParams, ListParams, OnceHeader, Refused};
-use super::keys::{ChangeKey, CreateKey, Ended, KeyBody};
+use super::ended::Ended;
+use super::keys::{ChangeKey, CreateKey, KeyBody};
 use super::paging::Page;
 use super::path::Ids;
 use super::problem::Problem;
@@ -130,5 +131,5 @@ pub(super) async fn audit(
 ) -> Result<Response, Problem> {
     let own = ProjectCaller::of(&caller.key).ok_or_else(Problem::missing)?;
     let tenant = Tenant { organization: Some(own.organization.0.into()), project: Some(own.project.0.into()) };
-    audit_events::list(&app, tenant, query.as_deref()).await
+    audit_events::list(&app, &caller, tenant, query.as_deref()).await
 }

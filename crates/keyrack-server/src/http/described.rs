@@ -35,7 +35,7 @@ pub(super) struct ListParams {
     #[param(pattern = "^(asc|desc)$")]
     direction: Option<String>,
     /// What name or description must contain, in any case.
-    #[param(max_length = 255)]
+    #[param(max_length = 100)]
     q: Option<String>,
 }
 

@@ -197,23 +197,6 @@ fn of_another_kind(key: &StoredKey) -> StoreError {
     StoreError::Damaged { what: format!("key {} is of another kind than where it was found", key.id) }
 }
 
-/// Something that ended, and how far that has reached.
-#[derive(Serialize, ToSchema)]
-pub struct Ended<T> {
-    #[serde(flatten)]
-    what: T,
-    /// `all`: on every node.
-    #[schema(example = "all")]
-    effective: &'static str,
-}
-
-impl<T> Ended<T> {
-    /// Ended everywhere.
-    pub(super) const fn everywhere(what: T) -> Self {
-        Self { what, effective: "all" }
-    }
-}
-
 /// A project's key to create.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -26,8 +26,8 @@ use crate::audit::EntryBody;
 )]
 pub(super) async fn audit(
     State(app): State<Arc<App>>,
-    _operator: As<Operator>,
+    As(caller, _): As<Operator>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    audit_events::list_all(&app, query.as_deref()).await
+    audit_events::list_all(&app, &caller, query.as_deref()).await
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::Response;
-use keyrack::{ProjectRole, VerifiedKey};
+use keyrack::{Holder, OrganizationRole, ProjectRole, VerifiedKey};
 
 use super::body;
 use super::caller::Caller;
 use super::changing::{self, Asked, Job};
-use super::keys::{Ended, KeyBody, parse_new, parse_patch};
+use super::ended::Ended;
+use super::keys::{KeyBody, parse_new, parse_patch};
 use super::path::project_id;
 use super::problem::Problem;
 use super::{ok, paging, raw_json, to_json};
@@ -18,7 +19,7 @@ use crate::keys::{self, Place};
 use crate::listing::List;
 use crate::projects::{self, ProjectCaller};
 use crate::refusal::Refusal;
-use crate::store::{Find, Need};
+use crate::store::{Find, Need, StoreError};
 use crate::stored_key::StoredKey;
 
 /// Which project is meant.
@@ -32,7 +33,7 @@ pub(super) enum Door {
 
 impl Door {
     /// Lets a caller in who may manage the keys there.
-    async fn open(self, find: &mut (impl Find + Send), key: &VerifiedKey) -> Result<ProjectCaller, Refusal> {
+    pub(super) async fn open(self, find: &mut (impl Find + Send), key: &VerifiedKey) -> Result<ProjectCaller, Refusal> {
         let caller = match self {
             Self::Own => ProjectCaller::of(key).ok_or(Refusal::NotFound)?,
             Self::Named(id) => projects::reach(find, key, project_id(id)).await?.1,
@@ -44,7 +45,7 @@ impl Door {
 pub(super) async fn create(app: Arc<App>, caller: Caller, door: Door, request: Request) -> Result<Response, Problem> {
     let asked = Asked::read(request).await?;
     let new = body::parse(&asked.body).and_then(parse_new);
-    changing::once(app, caller, asked, new, Need::Ordinary, move |job: Job<'_>, new| {
+    changing::once(app, caller, asked.through(door), new, Need::Ordinary, move |job: Job<'_>, new| {
         Box::pin(async move {
             let Job { app, caller, writing } = job;
             let place = door.open(writing, &caller.key).await?;
@@ -60,10 +61,11 @@ pub(super) async fn list(app: &App, caller: &Caller, door: Door, query: Option<&
     let list = List::Keys(Place::Project(place.project));
     paging::of_query(
         app,
+        caller,
         &list,
         query,
         |store, row| store.read_row::<StoredKey>(row),
-        |key| raw_json(&KeyBody::masked(key)?),
+        |key| Ok(raw_json(&KeyBody::masked(key)?)),
     )
     .await
 }
@@ -84,7 +86,7 @@ pub(super) async fn change(
 ) -> Result<Response, Problem> {
     let asked = Asked::read(request).await?;
     let patch = body::parse(&asked.body).and_then(parse_patch);
-    changing::once(app, caller, asked, patch, Need::Ordinary, move |job: Job<'_>, patch| {
+    changing::once(app, caller, asked.through(door), patch, Need::Ordinary, move |job: Job<'_>, patch| {
         Box::pin(async move {
             let Job { caller, writing, .. } = job;
             let place = door.open(writing, &caller.key).await?;
@@ -99,8 +101,15 @@ pub(super) async fn revoke(app: Arc<App>, caller: Caller, door: Door, id: i64) -
     changing::done(app, caller, Need::Revocation, move |job: Job<'_>| {
         Box::pin(async move {
             let Job { caller, writing, .. } = job;
-            let place = door.open(writing, &caller.key).await?;
-            let key = keys::revoke(writing, Place::Project(place.project), id, &caller.by()).await?;
+            let opened = door.open(writing, &caller.key).await;
+            // The project's own row says nothing about its keys: they can be killed without it.
+            if let (Err(Refusal::Store(StoreError::Damaged { .. })), Door::Named(project)) = (&opened, door)
+                && let Holder::Organization { organization, role } = caller.key.holder()
+                && role >= OrganizationRole::Admin
+            {
+                writing.kill_in_memory_beneath(organization, Place::Project(project_id(project)), id);
+            }
+            let key = keys::revoke(writing, Place::Project(opened?.project), id, &caller.by()).await?;
             Ok(to_json(&Ended::everywhere(KeyBody::masked(&key)?)))
         })
     })

@@ -10,7 +10,7 @@ use crate::listing::{
 };
 
 /// Longest text that is searched for, in characters.
-const MOST_SEARCH_CHARACTERS: usize = 255;
+const MOST_SEARCH_CHARACTERS: usize = 100;
 const LIST: [&str; 6] = ["cursor", "page", "limit", "sort", "direction", "q"];
 const AUDIT: [&str; 10] =
     ["cursor", "page", "limit", "sort", "direction", "actor", "action", "target", "since", "until"];

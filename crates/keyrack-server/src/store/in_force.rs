@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keyrack::{KeyChange, KeyDigest, KeyRecord, Lookup, OrganizationId, Verifier};
+use keyrack::{Holder, KeyChange, KeyDigest, KeyRecord, Lookup, OrganizationId, Verifier};
 
 use super::StoreError;
 use crate::kept::{Kind, Reference};
@@ -20,6 +20,8 @@ pub enum Effect {
         reference: Reference,
         /// Its version.
         version: u32,
+        /// Whether it is in use; once it is not, that is final.
+        is_live: bool,
         /// Whether the keys beneath it do not pass.
         is_suspended: bool,
     },
@@ -51,16 +53,35 @@ impl InForce {
         let index = self.verifier.index();
         match effect {
             Effect::Key(digest, change) => index.apply(digest, change)?,
-            Effect::Other { reference, version, is_suspended } => {
-                self.versions.lock().unwrap_or_else(PoisonError::into_inner).insert(*reference, *version);
+            Effect::Other { reference, version, is_live, is_suspended } => {
+                if !self.keep_version(*reference, is_live.then_some(*version)) {
+                    return Ok(());
+                }
                 match organization(reference) {
                     Some(id) if *is_suspended => index.suspend(id),
                     Some(id) => index.resume(id),
+                    // Its keys were revoked one by one; one whose row was hidden meanwhile dies here.
+                    None if reference.kind == Kind::Project && !is_live => {
+                        let of_it = |holder| matches!(holder, Holder::Project { project, .. } if i64::from(project.0) == reference.id);
+                        self.kill(|key| of_it(key.holder));
+                    }
                     None => {}
                 }
             }
         }
         Ok(())
+    }
+
+    /// Keeps the version of something, or that it is over. False if a newer one is in force.
+    fn keep_version(&self, reference: Reference, version: Option<u32>) -> bool {
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_newer = version.is_none() || versions.get(&reference).copied() <= version;
+        match version {
+            Some(version) if is_newer => drop(versions.insert(reference, version)),
+            Some(_) => {}
+            None => drop(versions.remove(&reference)),
+        }
+        is_newer
     }
 
     /// Whether a row is in force, or will be once `pending` are.
@@ -80,6 +101,26 @@ impl InForce {
         }
     }
 
+    /// Whether a row may be shown that was read outside of a change: it is in force, or newer and about to be.
+    pub(super) fn may_be_shown(&self, row: &Effect) -> bool {
+        match row {
+            Effect::Key(digest, KeyChange::Put(record)) => match self.verifier.index().find(digest) {
+                Ok(Lookup::Live(known) | Lookup::Suspended(known)) => known.version <= record.version,
+                Ok(Lookup::Dead(_) | Lookup::Absent) | Err(_) => false,
+            },
+            Effect::Key(_, KeyChange::Revoke { .. }) => false,
+            Effect::Other { reference, version, .. } => {
+                let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+                versions.get(reference).is_some_and(|known| known <= version)
+            }
+        }
+    }
+
+    /// Whether the index holds a live key.
+    pub(super) fn lets_pass(&self, digest: &KeyDigest) -> bool {
+        matches!(self.verifier.index().find(digest), Ok(Lookup::Live(_) | Lookup::Suspended(_)))
+    }
+
     /// Whether a thing other than a key is in force at all.
     pub(super) fn knows(&self, reference: Reference) -> bool {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&reference)
@@ -97,12 +138,14 @@ impl InForce {
         }
     }
 
-    /// Makes keys dead that can only be found by what the index knows of them, because their rows cannot be used.
-    pub(super) fn kill(&self, is_it: impl Fn(&KeyRecord) -> bool) {
+    /// Makes keys dead that can only be found by what the index knows of them, because their rows cannot be used; says how
+    /// many.
+    pub(super) fn kill(&self, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
         let killed = self.verifier.index().revoke_where(is_it);
         if killed > 0 {
             tracing::error!(killed, "keys whose rows cannot be used were revoked in memory");
         }
+        killed
     }
 }
 

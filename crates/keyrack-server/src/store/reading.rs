@@ -1,11 +1,17 @@
 //! Reading outside of a change: what is committed, from the pool.
 
-use keyrack::{OrganizationId, ProjectRole};
+use std::collections::HashMap;
+
+use keyrack::{KeyId, OrganizationId, ProjectId, ProjectRole};
 
 use super::{Store, StoreError, Table, sql};
 use crate::audit::Entry;
+use crate::keys::Place;
 use crate::listing::{Anchor, List, Listing};
-use crate::tenancy::{Member, Organization, Project};
+use crate::tenancy::{Member, Organization};
+
+/// Most bytes that a page may take: with `limit=-1`, more than that must be paged through.
+const MOST_PAGE_BYTES: usize = 8 << 20;
 
 /// Part of a list, nearest to the listing's anchor first.
 #[derive(Debug)]
@@ -21,7 +27,7 @@ pub struct Rows<T> {
 }
 
 /// How much there is beneath an organization.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Beneath {
     /// Live projects.
     pub projects: i64,
@@ -38,77 +44,107 @@ pub trait Find {
     fn find<K: Table>(&mut self, at: K::Place) -> impl Future<Output = Result<Option<K>, StoreError>> + Send;
 }
 
+/// What was put back into the database, or is refused, is not there; nor is what has not been acknowledged yet.
 impl Find for &Store {
     async fn find<K: Table>(&mut self, at: K::Place) -> Result<Option<K>, StoreError> {
-        let mut reader = self.readers.acquire().await?;
-        let row = K::find(&mut reader, at).await?;
-        row.map(|row| self.authentic(&row)).transpose()
+        let mut finder = self.finders.acquire().await?;
+        match K::find(&mut finder, at).await? {
+            Some(row) => self.shown(&row),
+            None => Ok(None),
+        }
     }
 }
 
 impl Store {
-    /// The rows that a listing asks for, nearest to its anchor first, each read by `read`. Damaged ones are left out.
+    /// The rows that a listing asks for, nearest to its anchor first: each as `read` makes it, with the bytes that it will
+    /// take. Damaged ones are left out.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
-    pub async fn page<T>(
+    pub async fn page<T: Send>(
         &self,
         list: &List,
         listing: &Listing,
-        read: impl Fn(&Self, &sql::Row) -> Result<T, StoreError>,
+        read: impl Fn(&Self, &sql::Row) -> Result<Option<(T, usize)>, StoreError> + Send + Sync,
     ) -> Result<Rows<T>, StoreError> {
         let mut reader = self.readers.acquire().await?;
-        let rows = sql::page(&mut reader, list, listing).await?;
-        let shown = rows.get(..listing.rows_to_show).unwrap_or(&rows);
-        let left_out = |error: &StoreError| tracing::error!(%error, "left a damaged row out of a list");
-        let anchor = |row: Option<&sql::Row>| row.map(|row| sql::anchor_of(row, list, listing)).transpose();
-        Ok(Rows {
-            items: shown.iter().filter_map(|row| read(self, row).inspect_err(left_out).ok()).collect(),
-            nearest: anchor(shown.first())?,
-            farthest: anchor(shown.last())?,
-            more: rows.len() > shown.len(),
+        let mut rows = Rows { items: Vec::new(), nearest: None, farthest: None, more: false };
+        let (mut seen, mut bytes) = (0, 0);
+        sql::page(&mut reader, list, listing, |row| {
+            if seen == listing.rows_to_show || bytes > MOST_PAGE_BYTES {
+                rows.more = true;
+                return Ok(false);
+            }
+            seen += 1;
+            let anchor = sql::anchor_of(row, list, listing)?;
+            rows.nearest.get_or_insert_with(|| anchor.clone());
+            rows.farthest = Some(anchor);
+            match read(self, row) {
+                Ok(Some((item, length))) => {
+                    bytes += length;
+                    rows.items.push(item);
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "left a damaged row out of a list"),
+            }
+            Ok(true)
         })
+        .await?;
+        Ok(rows)
+    }
+
+    /// A row that was read outside of a change, if it may be shown.
+    fn shown<K: Table>(&self, row: &sql::Row) -> Result<Option<K>, StoreError> {
+        let found: K = self.authentic(row)?;
+        Ok(self.in_force.may_be_shown(&found.effect()).then_some(found))
     }
 
     /// Reads a row of a list of things that are kept.
     ///
     /// # Errors
     /// [`StoreError::Damaged`].
-    pub fn read_row<K: Table>(&self, row: &sql::Row) -> Result<K, StoreError> {
-        self.authentic(row)
+    pub fn read_row<K: Table>(&self, row: &sql::Row) -> Result<Option<K>, StoreError> {
+        self.shown(row)
     }
 
     /// Reads a row of the audit log.
     ///
     /// # Errors
     /// [`StoreError::Damaged`].
-    pub fn read_entry(&self, row: &sql::Row) -> Result<Entry, StoreError> {
-        sql::entry_of(row).ok_or_else(|| StoreError::Damaged { what: "an audit entry cannot be read".to_owned() })
+    pub fn read_entry(&self, row: &sql::Row) -> Result<Option<Entry>, StoreError> {
+        sql::entry_of(row)
+            .map(Some)
+            .ok_or_else(|| StoreError::Damaged { what: "an audit entry cannot be read".to_owned() })
     }
 
     /// Reads a row of the list of organizations.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn read_organization(&self, row: &sql::Row) -> Result<(Organization, Beneath), StoreError> {
-        Ok((self.authentic(row)?, sql::beneath(row)?))
+    pub fn read_organization(&self, row: &sql::Row) -> Result<Option<(Organization, Beneath)>, StoreError> {
+        let beneath = sql::beneath(row)?;
+        Ok(self.shown(row)?.map(|organization| (organization, beneath)))
     }
 
-    /// Reads a row of a list of projects, with the role that the list says its reader has there.
+    /// The projects that a `member` key was given, with its role in each.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub fn read_project(&self, row: &sql::Row) -> Result<(Project, Option<ProjectRole>), StoreError> {
-        Ok((self.authentic(row)?, sql::member_role(row)))
+    /// [`StoreError`] if they cannot be read.
+    pub async fn projects_of(&self, key: KeyId) -> Result<HashMap<ProjectId, ProjectRole>, StoreError> {
+        let mut finder = self.finders.acquire().await?;
+        let rows = sql::members_of(&mut finder, key).await?;
+        let left_out = |error: &StoreError| tracing::error!(%error, "left a damaged membership out");
+        let members = rows.iter().filter_map(|row| self.shown::<Member>(row).inspect_err(left_out).ok().flatten());
+        Ok(members.map(|member| (member.project, member.role)).collect())
     }
 
     /// Reads a row of a list of members, with name and mask of the key.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn read_member(&self, row: &sql::Row) -> Result<(Member, String, String), StoreError> {
+    pub fn read_member(&self, row: &sql::Row) -> Result<Option<(Member, String, String)>, StoreError> {
         let (name, mask) = sql::key_of_member(row)?;
-        Ok((self.authentic(row)?, name, mask))
+        Ok(self.shown(row)?.map(|member| (member, name, mask)))
     }
 
     /// What there is beneath an organization.
@@ -116,8 +152,17 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if it cannot be counted.
     pub async fn counts_beneath(&self, organization: OrganizationId) -> Result<Beneath, StoreError> {
-        let mut reader = self.readers.acquire().await?;
-        Ok(sql::counts_beneath(&mut reader, organization).await?)
+        let mut finder = self.finders.acquire().await?;
+        Ok(sql::counts_beneath(&mut finder, organization).await?)
+    }
+
+    /// How many live keys there are in a place.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be counted.
+    pub async fn count_live_keys(&self, place: Place) -> Result<i64, StoreError> {
+        let mut finder = self.finders.acquire().await?;
+        Ok(sql::count_live_keys(&mut finder, place).await?)
     }
 
     /// Hands every audit entry to `each`, oldest first.

@@ -13,13 +13,13 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection as Connection};
 
 pub(super) use self::audit::{
-    Head, audit_head, changes_after, entry_of, for_each_audit_entry, insert_audit_entry, insert_audit_head,
+    Head, audit_head, changes_after, entry_of, for_each_audit_entry, insert_audit_entries, insert_audit_head,
     set_audit_head, take_seqs,
 };
 pub(super) use self::keys::{count_live_keys, live_keys};
-pub(super) use self::pages::{anchor_of, key_of_member, member_role, page};
+pub(super) use self::pages::{anchor_of, key_of_member, page};
 pub(super) use self::replies::{delete_expired_replies, insert_reply, reply};
-pub(super) use self::tenancy::{beneath, counts_beneath, live_projects, username_is_taken};
+pub(super) use self::tenancy::{beneath, counts_beneath, live_projects, members_of, username_is_taken};
 use super::{Effect, StoreError};
 use crate::actor::{Actor, ActorKind};
 use crate::clock::Timestamp;
@@ -49,7 +49,8 @@ pub trait Table: Kept + Sized + Send + Sync {
 
     /// What it means for the state in force.
     fn effect(&self) -> Effect {
-        Effect::Other { reference: self.reference(), version: self.version(), is_suspended: false }
+        let (reference, version, is_live) = (self.reference(), self.version(), self.is_live());
+        Effect::Other { reference, version, is_live, is_suspended: false }
     }
 
     /// Finds a row by its place, only if the thing is in use there.
@@ -157,4 +158,10 @@ pub(super) async fn next_id(on: &mut Connection, of: &str) -> Result<i64, sqlx::
          ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value",
     );
     row.bind(of).fetch_one(on).await?.try_get("value")
+}
+
+/// The newest number of a kind of thing that was given out.
+pub(super) async fn newest_id(on: &mut Connection, of: &str) -> Result<i64, sqlx::Error> {
+    let row = sqlx::query("SELECT value FROM counters WHERE name = $1").bind(of).fetch_optional(on).await?;
+    row.map_or(Ok(0), |row| row.try_get("value"))
 }

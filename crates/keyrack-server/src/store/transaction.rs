@@ -69,6 +69,8 @@ pub struct Writing {
     pub(super) effects: Vec<Effect>,
     /// The entries that it will have in the audit log.
     pub(super) log: Log,
+    /// Number and hash of the newest one that was written.
+    pub(super) newest: Option<(i64, Vec<u8>)>,
     pub(super) now: Timestamp,
 }
 
@@ -87,7 +89,7 @@ impl Store {
         }
         let now = self.clock.now();
         let (store, effects) = (Arc::clone(self), Vec::new());
-        let mut writing = Writing { store, state, _turn: turn, effects, log: Log::default(), now };
+        let mut writing = Writing { store, state, _turn: turn, effects, log: Log::default(), newest: None, now };
         match writing.open().await {
             Err(error) if need == Need::Revocation && error.may_be_for_want_of_room() => {
                 self.ballast.give_up();
@@ -147,8 +149,9 @@ impl Writing {
         if is_new {
             let applied = self.state.applied;
             for (seq, reference) in sql::changes_after(self.connection()?, applied).await? {
-                match self.effect_of(reference).await {
-                    Ok(effect) => self.store.in_force.apply(&effect)?,
+                let effect = self.effect_of(reference).await;
+                match effect.and_then(|effect| self.store.in_force.apply(&effect)) {
+                    Ok(()) => {}
                     // Refused as it would be at a start; the others must not wait for it.
                     Err(StoreError::Damaged { .. }) => self.store.in_force.refuse(reference),
                     Err(error) => return Err(error),
@@ -191,7 +194,7 @@ impl Writing {
     }
 
     async fn commit_or_fail(mut self) -> Result<(), StoreError> {
-        let newest = self.write_log().await?;
+        self.write_log().await?;
         crash_point("before-commit");
         let committed = sqlx::query("COMMIT").execute(self.connection()?).await;
         if let Err(error) = committed {
@@ -212,7 +215,7 @@ impl Writing {
             self.store.in_force.apply(effect)?;
         }
         self.state.in_transaction = false;
-        if let Some((seq, hash)) = newest {
+        if let Some((seq, hash)) = self.newest.take() {
             // The newest hash in a place of its own: a log that was cut short shows against it.
             tracing::info!(seq, hash = data_encoding::HEXLOWER.encode(&hash), "committed");
             self.state.applied = seq;
@@ -236,6 +239,7 @@ impl Writing {
         sqlx::query("ROLLBACK").execute(self.connection()?).await?;
         self.effects.clear();
         self.log = Log::default();
+        self.newest = None;
         sqlx::query(sqlite::BEGIN_WRITE).execute(self.connection()?).await?;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What a change may hold: rows with their MACs, the entries of the audit log, kept replies.
 
-use keyrack::OrganizationId;
+use keyrack::{OrganizationId, ProjectId};
 
 use super::live_sum::LiveSum;
 use super::reading::{Beneath, Find};
@@ -10,11 +10,14 @@ use crate::actor::Actor;
 use crate::audit::{Entry, Event, NO_HASH};
 use crate::clock::Timestamp;
 use crate::crash::crash_point;
-use crate::kept::Kept;
+use crate::kept::{Kept, Kind, Reference};
 use crate::keys::Place;
 use crate::replies::KeptReply;
 use crate::stored_key::StoredKey;
 use crate::tenancy::Project;
+
+/// How many keys are read at a time where there may be many.
+const KEYS_AT_A_TIME: i64 = 500;
 
 /// Who asks for a change.
 #[derive(Clone, Debug)]
@@ -63,14 +66,16 @@ impl Writing {
         Err(StoreError::Damaged { what: format!("the row of {} is not the one that is in force", found.reference()) })
     }
 
-    /// Every live key of a place. One whose row cannot be used is not among them: it is dead in memory from here on, and
-    /// is refused at every start.
+    /// Some live keys of a place whose numbers are above `after`, lowest first, and the number to go on from; none of that
+    /// when there are no more. A key whose row cannot be used is left out: it is dead in memory from here on, and is
+    /// refused at every start.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
-    pub async fn live_keys(&mut self, place: Place) -> Result<Vec<StoredKey>, StoreError> {
-        let rows = sql::live_keys(self.connection()?, place).await?;
-        Ok(rows.iter().filter_map(|row| self.usable(row)).collect())
+    pub async fn live_keys(&mut self, place: Place, after: i64) -> Result<Option<(Vec<StoredKey>, i64)>, StoreError> {
+        let rows = sql::live_keys(self.connection()?, place, after, KEYS_AT_A_TIME).await?;
+        let Some(last) = rows.last().and_then(sql::reference::<StoredKey>) else { return Ok(None) };
+        Ok(Some((rows.iter().filter_map(|row| self.usable(row)).collect(), last.id)))
     }
 
     /// Every live project of an organization. One whose row cannot be used is left out; it is refused everywhere else
@@ -93,9 +98,43 @@ impl Writing {
         self.in_force(row).inspect_err(refused).ok()
     }
 
-    /// Makes a key dead in memory whose row cannot be used.
-    pub fn kill_in_memory(&self, place: Place, id: i64) {
-        self.store.in_force.kill(|key| key.id.0 == id && place.holds(key.holder));
+    /// Makes a key dead in memory whose row cannot be used; says whether there was one.
+    pub fn kill_in_memory(&self, place: Place, id: i64) -> bool {
+        self.store.in_force.kill(|key| key.id.0 == id && place.holds(key.holder)) > 0
+    }
+
+    /// Makes a key dead in memory whose row is gone or only looks as if it were dead; says whether there was one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn kill_if_hidden(&mut self, place: Place, id: i64) -> Result<bool, StoreError> {
+        let row = sql::by_id::<StoredKey>(self.connection()?, id).await?;
+        let is_hidden = match row.map(|row| self.store.authentic::<StoredKey>(&row)) {
+            // As it should be: of another place, or dead.
+            Some(Ok(key)) => !key.is_live() && self.store.in_force.lets_pass(&key.digest),
+            Some(Err(_)) => true,
+            // To look through all keys is dear, so it is not done for a number that was never given out.
+            None => sql::newest_id(self.connection()?, StoredKey::KIND.as_str()).await? >= id,
+        };
+        Ok(is_hidden && self.kill_in_memory(place, id))
+    }
+
+    /// Stops every key of an organization in memory whose row cannot be used.
+    pub fn stop_in_memory(&self, organization: OrganizationId) {
+        self.store.in_force.refuse(Reference { kind: Kind::Organization, id: organization.0.into() });
+    }
+
+    /// Makes a key dead in memory, if it is of that place and organization.
+    pub fn kill_in_memory_beneath(&self, organization: OrganizationId, place: Place, id: i64) {
+        let is_own = |holder| Place::Beneath(organization).holds(holder) && place.holds(holder);
+        self.store.in_force.kill(|key| key.id.0 == id && is_own(key.holder));
+    }
+
+    /// Makes every key of a project dead in memory, if it is that organization's.
+    pub fn kill_project_in_memory(&self, organization: OrganizationId, project: ProjectId) {
+        let place = Place::Project(project);
+        let is_own = |holder| Place::Beneath(organization).holds(holder) && place.holds(holder);
+        self.store.in_force.kill(|key| is_own(key.holder));
     }
 
     /// How many live keys there are in a place.
@@ -158,27 +197,33 @@ impl Writing {
         self.effects.push(after.effect());
     }
 
-    /// Adds the entries of this change to the audit chain; the place in the log is the last thing that is taken. Gives
-    /// the newest number and hash.
-    pub(super) async fn write_log(&mut self) -> Result<Option<(i64, Vec<u8>)>, StoreError> {
+    /// Adds the entries noted so far to the audit chain. A change that has many does it now and then, so that they do not
+    /// all lie in memory; the others when they are committed, so that the place in the log is the last thing taken.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing of this transaction will be committed.
+    pub async fn write_log(&mut self) -> Result<(), StoreError> {
         let Log { events, moved } = std::mem::take(&mut self.log);
         if events.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let known = sql::take_seqs(self.connection()?, events.len() as i64).await?;
         let sum = self.store.sum_of(&known).filter(|_| self.store.is_authentic(&known));
         let damaged = || StoreError::Damaged { what: "the newest audit hash does not authenticate".to_owned() };
         let sum = sum.ok_or_else(damaged)?.and(moved);
         let (mut seq, mut hash) = (known.seq, known.hash);
+        let mut entries = Vec::with_capacity(events.len());
         for event in events {
             let entry = Entry::chained(seq + 1, self.now, event, &hash);
-            sql::insert_audit_entry(self.connection()?, &entry).await?;
-            (seq, hash) = (entry.seq, entry.hash);
+            (seq, hash) = (entry.seq, entry.hash.clone());
+            entries.push(entry);
         }
+        sql::insert_audit_entries(self.connection()?, &entries).await?;
         let head = self.store.head_of(seq, hash, sum);
         sql::set_audit_head(self.connection()?, &head).await?;
         crash_point("after-audit-entry");
-        Ok(Some((head.seq, head.hash)))
+        self.newest = Some((head.seq, head.hash));
+        Ok(())
     }
 
     /// The kept reply to a request, if it is not too old.

@@ -3,9 +3,10 @@
 use keyrack::{KeyId, OrganizationId, ProjectId, ProjectRole};
 
 use crate::canonical::Canonical;
+use crate::clock::Timestamp;
 use crate::kept::{History, Kept, Kind, Tenant};
 
-/// A membership as it is kept. One that was taken away stays, without a role, so that its versions go on rising.
+/// A membership as it is kept. One that was taken away is over for ever: given again, it is another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its number.
@@ -18,10 +19,12 @@ pub struct Member {
     pub project: ProjectId,
     /// The organization's key.
     pub key: KeyId,
-    /// What it may do there; nothing if it was taken away.
-    pub role: Option<ProjectRole>,
+    /// What it may do there.
+    pub role: ProjectRole,
     /// Who gave and changed it.
     pub history: History,
+    /// When it was taken away, if it was.
+    pub taken_at: Option<Timestamp>,
 }
 
 impl Kept for Member {
@@ -40,7 +43,7 @@ impl Kept for Member {
     }
 
     fn is_live(&self) -> bool {
-        self.role.is_some()
+        self.taken_at.is_none()
     }
 
     fn canonical(&self) -> Canonical {
@@ -49,13 +52,18 @@ impl Kept for Member {
             .int(self.organization.0.into())
             .int(self.project.0.into())
             .int(self.key.0)
-            .maybe_int(self.role.map(|role| role.position().into()))
+            .int(self.role.position().into())
+            .maybe_int(self.taken_at.map(|at| at.0))
             .int(self.version.into());
         self.history.added_to(canonical)
     }
 
     fn describe(&self) -> String {
-        let role = self.role.map(ProjectRole::as_str);
-        serde_json::json!({"project_id": self.project.0, "key_id": self.key.0, "role": role}).to_string()
+        let (project, key, role) = (self.project.0, self.key.0, self.role.as_str());
+        match self.taken_at.map(|at| at.to_string()) {
+            None => serde_json::json!({"project_id": project, "key_id": key, "role": role}),
+            Some(at) => serde_json::json!({"project_id": project, "key_id": key, "role": role, "taken_at": at}),
+        }
+        .to_string()
     }
 }

@@ -12,8 +12,8 @@ use super::super::body::{self, Object};
 use super::super::caller::{As, OrganizationAdmin};
 use super::super::changing::{self, Asked, Job};
 use super::super::described::{ListParams, Refused};
+use super::super::ended::Ended;
 use super::super::fields::Fields;
-use super::super::keys::Ended;
 use super::super::paging::{self, Page};
 use super::super::path::{Ids, project_id};
 use super::super::problem::Problem;
@@ -43,7 +43,7 @@ pub(in crate::http) struct MemberBody<'a> {
     value: &'a str,
     /// Its role in the project; as it was, if it was taken away.
     #[schema(example = "editor")]
-    role: Option<&'static str>,
+    role: &'static str,
     /// When it was given the project.
     #[schema(example = "2026-04-28T09:30:00.000Z", format = DateTime)]
     created_at: String,
@@ -63,7 +63,7 @@ impl<'a> MemberBody<'a> {
             key_id: member.key.0,
             name,
             value: mask,
-            role: member.role.map(ProjectRole::as_str),
+            role: member.role.as_str(),
             created_at: member.history.created_at.to_string(),
             updated_at: member.history.updated_at.to_string(),
             created_by: member.history.created_by.body(),
@@ -109,10 +109,11 @@ pub(in crate::http) async fn list(
     let list = List::Members(own.project);
     paging::of_query(
         &app,
+        &caller,
         &list,
         query.as_deref(),
         |store, row| store.read_member(row),
-        |(member, name, mask)| raw_json(&MemberBody::of(member, name, mask)),
+        |(member, name, mask)| Ok(raw_json(&MemberBody::of(member, name, mask))),
     )
     .await
 }

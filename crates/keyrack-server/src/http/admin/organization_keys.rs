@@ -10,7 +10,8 @@ use super::super::body;
 use super::super::caller::{As, OrganizationOwner};
 use super::super::changing::{self, Asked, Job};
 use super::super::described::{ListParams, OnceHeader, Refused};
-use super::super::keys::{Ended, OrganizationKeyBody, parse_new_organization_key, parse_organization_key_patch};
+use super::super::ended::Ended;
+use super::super::keys::{OrganizationKeyBody, parse_new_organization_key, parse_organization_key_patch};
 use super::super::paging::{self, Page};
 use super::super::path::Ids;
 use super::super::problem::Problem;
@@ -98,10 +99,11 @@ pub(in crate::http) async fn list(
     let list = List::Keys(Place::Organization(organization_of(&caller.key)?.organization));
     paging::of_query(
         &app,
+        &caller,
         &list,
         query.as_deref(),
         |store, row| store.read_row::<StoredKey>(row),
-        |key| raw_json(&OrganizationKeyBody::masked(key)?),
+        |key| Ok(raw_json(&OrganizationKeyBody::masked(key)?)),
     )
     .await
 }

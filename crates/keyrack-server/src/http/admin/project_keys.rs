@@ -7,7 +7,8 @@ use axum::response::Response;
 
 use super::super::caller::{As, OrganizationMember};
 use super::super::described::{ListParams, OnceHeader, Refused};
-use super::super::keys::{ChangeKey, CreateKey, Ended, KeyBody};
+use super::super::ended::Ended;
+use super::super::keys::{ChangeKey, CreateKey, KeyBody};
 use super::super::paging::Page;
 use super::super::path::Ids;
 use super::super::problem::Problem;

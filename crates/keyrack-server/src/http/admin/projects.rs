@@ -5,14 +5,12 @@ use std::sync::Arc;
 use axum::extract::{RawQuery, Request, State};
 use axum::response::Response;
 use keyrack::{OrganizationRole, ProjectRole};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::super::body;
 use super::super::caller::{As, OrganizationAdmin, OrganizationMember, OrganizationOwner};
 use super::super::changing::{self, Asked, Job};
 use super::super::described::{ListParams, OnceHeader, Refused};
-use super::super::keys::Ended;
+use super::super::ended::{Archived, Ended};
 use super::super::paging::{self, Page};
 use super::super::path::{Ids, project_id};
 use super::super::problem::Problem;
@@ -20,26 +18,12 @@ use super::super::projects::{ChangeProject, CreateProject, ProjectBody, parse_ne
 use super::super::{ok, query, raw_json, to_json};
 use super::organization_of;
 use crate::app::App;
+use crate::keys::Place;
 use crate::listing::List;
 use crate::projects;
-use crate::store::Need;
-
-/// Something that was archived, and how many keys died with it.
-#[derive(Serialize, ToSchema)]
-pub(in crate::http) struct Archived<T> {
-    #[serde(flatten)]
-    what: T,
-    /// How many live keys were revoked.
-    #[schema(example = 12)]
-    revoked_keys: i64,
-}
-
-impl<T> Archived<T> {
-    /// Archived, with so many keys.
-    pub(in crate::http) const fn with(what: T, revoked_keys: i64) -> Self {
-        Self { what, revoked_keys }
-    }
-}
+use crate::refusal::Refusal;
+use crate::store::{Need, Row, Store};
+use crate::tenancy::Project;
 
 /// Create a project
 #[utoipa::path(
@@ -78,18 +62,20 @@ pub(in crate::http) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let own = organization_of(&caller.key)?;
-    let list = match own.role {
-        OrganizationRole::Member => List::ProjectsOf(caller.key.id()),
-        OrganizationRole::Admin | OrganizationRole::Owner => List::Projects(own.organization),
+    let (list, given) = match own.role {
+        OrganizationRole::Member => {
+            let key = caller.key.id();
+            (List::ProjectsOf(key), Some(app.store.projects_of(key).await?))
+        }
+        OrganizationRole::Admin | OrganizationRole::Owner => (List::Projects(own.organization), None),
     };
-    paging::of_query(
-        &app,
-        &list,
-        query.as_deref(),
-        |store, row| store.read_project(row),
-        |(project, role)| raw_json(&ProjectBody::of(project, role.unwrap_or(ProjectRole::Admin))),
-    )
-    .await
+    let read = |store: &Store, row: &Row| {
+        let project: Option<Project> = store.read_row(row)?;
+        let role = |id| given.as_ref().map_or(Some(ProjectRole::Admin), |given| given.get(&id).copied());
+        Ok(project.and_then(|project| Some((role(project.id)?, project))))
+    };
+    let body = |(role, project): &(ProjectRole, Project)| Ok(raw_json(&ProjectBody::of(project, *role)));
+    paging::of_query(&app, &caller, &list, query.as_deref(), read, body).await
 }
 
 /// Read a project
@@ -157,13 +143,18 @@ pub(in crate::http) async fn archive(
     Ids([id]): Ids<1>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let is_confirmed = query::is_confirmed(query.as_deref())?;
+    let own = organization_of(&caller.key)?;
+    if !query::is_confirmed(query.as_deref())? {
+        let (_, place) = projects::reach(&mut &*app.store, &caller.key, project_id(id)).await?;
+        let keys = app.store.count_live_keys(Place::Project(place.project)).await?;
+        return Err(Refusal::Unconfirmed { keys }.into());
+    }
     changing::done(app, caller, Need::Revocation, move |job: Job<'_>| {
         Box::pin(async move {
             let Job { caller, writing, .. } = job;
-            let (project, own) = projects::reach(writing, &caller.key, project_id(id)).await?;
-            let (project, keys) = projects::archive(writing, project, is_confirmed, &caller.by()).await?;
-            Ok(to_json(&Ended::everywhere(Archived::with(ProjectBody::of(&project, own.role), keys))))
+            let (project, keys) = projects::archive(writing, own.organization, project_id(id), &caller.by()).await?;
+            let body = ProjectBody::of(&project, ProjectRole::Admin);
+            Ok(to_json(&Ended::everywhere(Archived::with(body, keys))))
         })
     })
     .await

@@ -11,7 +11,8 @@ use super::super::body;
 use super::super::caller::{As, Operator};
 use super::super::changing::{self, Asked, Job};
 use super::super::described::{ListParams, OnceHeader, Refused};
-use super::super::keys::{Ended, OperatorKeyBody, parse_new_operator_key};
+use super::super::ended::Ended;
+use super::super::keys::{OperatorKeyBody, parse_new_operator_key};
 use super::super::paging::{self, Page};
 use super::super::path::Ids;
 use super::super::problem::Problem;
@@ -73,16 +74,17 @@ pub(in crate::http) async fn create(
 )]
 pub(in crate::http) async fn list(
     State(app): State<Arc<App>>,
-    _operator: As<Operator>,
+    As(caller, _): As<Operator>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let list = List::Keys(Place::Installation);
     paging::of_query(
         &app,
+        &caller,
         &list,
         query.as_deref(),
         |store, row| store.read_row::<StoredKey>(row),
-        |key| raw_json(&OperatorKeyBody::masked(key)),
+        |key| Ok(raw_json(&OperatorKeyBody::masked(key))),
     )
     .await
 }

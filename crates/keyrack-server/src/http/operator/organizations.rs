@@ -7,22 +7,24 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::admin::projects::Archived;
 use super::super::body::{self, Object};
 use super::super::caller::{As, Caller, Operator};
 use super::super::changing::{self, Asked, Job};
 use super::super::described::{ListParams, OnceHeader, Refused};
+use super::super::ended::{Archived, Ended};
 use super::super::fields::Fields;
-use super::super::keys::{Ended, OrganizationKeyBody};
+use super::super::keys::OrganizationKeyBody;
 use super::super::paging::{self, Page};
 use super::super::path::{Ids, organization_id};
 use super::super::problem::Problem;
 use super::super::{ok, query, raw_json, to_json};
 use crate::actor::ActorBody;
 use crate::app::App;
+use crate::keys::Place;
 use crate::listing::List;
 use crate::organizations::{self, MOST_USERNAME_CHARACTERS};
 use crate::projects::MOST_WORD_CHARACTERS;
+use crate::refusal::Refusal;
 use crate::store::{Beneath, Find as _, Need};
 use crate::tenancy::{Organization, Standing};
 
@@ -39,7 +41,7 @@ pub(in crate::http) struct OrganizationBody<'a> {
     /// The domain it is known by.
     #[schema(example = "acme.example")]
     domain: Option<&'a str>,
-    /// `active` or `suspended`.
+    /// `active` or `suspended`; `archived` in the reply that archives it.
     #[schema(example = "active")]
     state: &'static str,
     /// How many projects it has.
@@ -66,7 +68,7 @@ impl<'a> OrganizationBody<'a> {
             id: organization.id.0,
             username: &organization.username,
             domain: organization.domain.as_deref(),
-            state: organization.standing.as_str(),
+            state: if organization.archived_at.is_some() { "archived" } else { organization.standing.as_str() },
             projects: beneath.projects,
             live_keys: beneath.live_keys,
             created_at: organization.history.created_at.to_string(),
@@ -162,12 +164,12 @@ pub(in crate::http) async fn create(
 )]
 pub(in crate::http) async fn list(
     State(app): State<Arc<App>>,
-    _operator: As<Operator>,
+    As(caller, _): As<Operator>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let read = |store: &_, row: &_| crate::store::Store::read_organization(store, row);
-    paging::of_query(&app, &List::Organizations, query.as_deref(), read, |(organization, beneath)| {
-        raw_json(&OrganizationBody::of(organization, *beneath))
+    paging::of_query(&app, &caller, &List::Organizations, query.as_deref(), read, |(organization, beneath)| {
+        Ok(raw_json(&OrganizationBody::of(organization, *beneath)))
     })
     .await
 }
@@ -267,14 +269,17 @@ pub(in crate::http) async fn archive(
     Ids([id]): Ids<1>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let is_confirmed = query::is_confirmed(query.as_deref())?;
+    let id = organization_id(id);
+    if !query::is_confirmed(query.as_deref())? {
+        (&*app.store).find::<Organization>(id).await?.ok_or_else(Problem::missing)?;
+        let keys = app.store.count_live_keys(Place::Beneath(id)).await?;
+        return Err(Refusal::Unconfirmed { keys }.into());
+    }
     changing::done(app, caller, Need::Revocation, move |job: Job<'_>| {
         Box::pin(async move {
             let Job { caller, writing, .. } = job;
-            let id = organization_id(id);
-            let (organization, keys) = organizations::archive(writing, id, is_confirmed, &caller.by()).await?;
-            let beneath = writing.counts_beneath(id).await?;
-            let body = OrganizationBody::of(&organization, beneath);
+            let (organization, keys) = organizations::archive(writing, id, &caller.by()).await?;
+            let body = OrganizationBody::of(&organization, Beneath::default());
             Ok(to_json(&Ended::everywhere(Archived::with(body, keys))))
         })
     })

@@ -11,7 +11,8 @@ use super::super::body;
 use super::super::caller::{As, Operator};
 use super::super::changing::{self, Asked, Job};
 use super::super::described::{ListParams, OnceHeader, Refused};
-use super::super::keys::{CreateKey, Ended, KeyBody, parse_new};
+use super::super::ended::Ended;
+use super::super::keys::{CreateKey, KeyBody, parse_new};
 use super::super::paging::{self, Page};
 use super::super::path::{Ids, project_id};
 use super::super::problem::Problem;
@@ -82,10 +83,11 @@ pub(in crate::http) async fn list(
     let list = List::Keys(Place::System(place.project));
     paging::of_query(
         &app,
+        &caller,
         &list,
         query.as_deref(),
         |store, row| store.read_row::<StoredKey>(row),
-        |key| raw_json(&KeyBody::masked(key)?),
+        |key| Ok(raw_json(&KeyBody::masked(key)?)),
     )
     .await
 }

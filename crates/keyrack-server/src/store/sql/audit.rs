@@ -1,7 +1,7 @@
 //! The audit log, which is also the log of changes: a change is what has an entry.
 
 use futures_util::TryStreamExt as _;
-use sqlx::{Row as _, SqliteConnection as Connection};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection as Connection};
 
 use super::Row;
 use crate::actor::{Actor, ActorKind};
@@ -9,6 +9,18 @@ use crate::audit::{Entry, Event};
 use crate::clock::Timestamp;
 use crate::kept::{Kind, Reference, Tenant};
 use crate::store::StoreError;
+
+/// The columns of an entry, as [`entry_of`] reads them.
+macro_rules! entry_columns {
+    () => {
+        "seq, at, actor_kind, actor_id, action, target_kind, target_id, target_version, organization_id, project_id, \
+         before_json, after_json, request_id, hash"
+    };
+}
+pub(super) use entry_columns;
+
+/// Entries are written so many at a time: far below the most values that a statement may have.
+const ENTRIES_TO_A_STATEMENT: usize = 100;
 
 /// Number and hash of the newest entry, the masked sum over all live rows, and the MAC over the three.
 pub(in crate::store) struct Head {
@@ -61,40 +73,23 @@ pub(in crate::store) async fn set_audit_head(on: &mut Connection, head: &Head) -
     Ok(())
 }
 
-pub(in crate::store) async fn insert_audit_entry(on: &mut Connection, entry: &Entry) -> Result<(), sqlx::Error> {
-    let event = &entry.event;
-    sqlx::query(
-        "INSERT INTO audit_events (seq, at, actor_kind, actor_id, action, target_kind, target_id, target_version, \
-         organization_id, project_id, before_json, after_json, request_id, hash) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-    )
-    .bind(entry.seq)
-    .bind(entry.at.0)
-    .bind(event.actor.kind.as_str())
-    .bind(event.actor.id)
-    .bind(&event.action)
-    .bind(event.target.kind.as_str())
-    .bind(event.target.id)
-    .bind(event.target_version)
-    .bind(event.tenant.organization)
-    .bind(event.tenant.project)
-    .bind(&event.before)
-    .bind(&event.after)
-    .bind(&event.request_id)
-    .bind(&entry.hash)
-    .execute(on)
-    .await?;
+/// Writes entries, all of them or none.
+pub(in crate::store) async fn insert_audit_entries(on: &mut Connection, entries: &[Entry]) -> Result<(), sqlx::Error> {
+    for entries in entries.chunks(ENTRIES_TO_A_STATEMENT) {
+        let mut statement = QueryBuilder::<Sqlite>::new(concat!("INSERT INTO audit_events (", entry_columns!(), ") "));
+        statement.push_values(entries, |mut row, Entry { seq, at, event, hash }| {
+            row.push_bind(*seq).push_bind(at.0);
+            row.push_bind(event.actor.kind.as_str()).push_bind(event.actor.id);
+            row.push_bind(&event.action);
+            row.push_bind(event.target.kind.as_str()).push_bind(event.target.id).push_bind(event.target_version);
+            row.push_bind(event.tenant.organization).push_bind(event.tenant.project);
+            row.push_bind(&event.before).push_bind(&event.after);
+            row.push_bind(&event.request_id).push_bind(hash);
+        });
+        statement.build().execute(&mut *on).await?;
+    }
     Ok(())
 }
-
-/// The columns of an entry, as [`entry_of`] reads them.
-macro_rules! entry_columns {
-    () => {
-        "seq, at, actor_kind, actor_id, action, target_kind, target_id, target_version, organization_id, project_id, \
-         before_json, after_json, request_id, hash"
-    };
-}
-pub(super) use entry_columns;
 
 /// Every audit entry, oldest first.
 pub(in crate::store) async fn for_each_audit_entry(

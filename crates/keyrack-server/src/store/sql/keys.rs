@@ -46,7 +46,10 @@ impl Table for StoredKey {
             id: KeyId(row.try_get("id").ok()?),
             version: u32::try_from(row.try_get::<i64, _>("version").ok()?).ok()?,
             holder: columns.holder()?,
-            is_system: row.try_get::<i64, _>("is_system").ok()? == 1,
+            is_system: match row.try_get::<i64, _>("is_system").ok()? {
+                flag @ (0 | 1) => flag == 1,
+                _ => return None,
+            },
             name: row.try_get("name").ok()?,
             description: row.try_get("description").ok()?,
             mask: MaskedKey::parse(row.try_get("mask").ok()?).ok()?,
@@ -122,12 +125,18 @@ impl Table for StoredKey {
     }
 }
 
-/// Every live key of a place.
-pub(in crate::store) async fn live_keys(on: &mut Connection, place: Place) -> Result<Vec<Row>, sqlx::Error> {
+/// The live keys of a place whose numbers are above `after`, so many at most, lowest first.
+pub(in crate::store) async fn live_keys(
+    on: &mut Connection,
+    place: Place,
+    after: i64,
+    most: i64,
+) -> Result<Vec<Row>, sqlx::Error> {
     let (condition, id) = place.condition();
     let (columns, live) = (StoredKey::COLUMNS, StoredKey::LIVE);
-    let statement = format!("SELECT {columns} FROM api_keys WHERE {condition} AND {live} ORDER BY id");
-    sqlx::query(AssertSqlSafe(statement)).bind(id).fetch_all(on).await
+    let statement =
+        format!("SELECT {columns} FROM api_keys WHERE {condition} AND {live} AND id > $2 ORDER BY id LIMIT $3");
+    sqlx::query(AssertSqlSafe(statement)).bind(id).bind(after).bind(most).fetch_all(on).await
 }
 
 /// How many live keys there are in a place.

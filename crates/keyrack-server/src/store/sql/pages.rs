@@ -1,6 +1,6 @@
 //! Pages of lists.
 
-use keyrack::ProjectRole;
+use futures_util::TryStreamExt as _;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection as Connection};
 
 use super::audit::entry_columns;
@@ -48,7 +48,7 @@ fn source(list: &List, sort: Sort) -> Source {
             searched: &["name_folded", "description_folded"],
         },
         List::ProjectsOf(_) => Source {
-            columns: format!("{}, members.role AS member_role", qualified("projects", Project::COLUMNS)),
+            columns: qualified("projects", Project::COLUMNS),
             from: "projects JOIN members ON members.project_id = projects.id",
             id: "projects.id",
             sorted_by: sort.pick([
@@ -87,13 +87,14 @@ fn source(list: &List, sort: Sort) -> Source {
     }
 }
 
-/// The rows of a listing and one more, nearest to the anchor first: in the listing's own order when paging forward,
+/// Hands `each` the rows of a listing and one more until it has enough, nearest to the anchor first: in the listing's own order when paging forward,
 /// reversed when paging back.
 pub(in crate::store) async fn page(
     on: &mut Connection,
     list: &List,
     listing: &Listing,
-) -> Result<Vec<Row>, sqlx::Error> {
+    mut each: impl FnMut(&Row) -> Result<bool, sqlx::Error> + Send,
+) -> Result<(), sqlx::Error> {
     let Source { columns, from, id, sorted_by, searched } = source(list, listing.sort);
     let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
     query.push(columns).push(", ").push(sorted_by).push(" AS sorted_by FROM ").push(from).push(" WHERE ");
@@ -118,7 +119,13 @@ pub(in crate::store) async fn page(
     }
     query.push(" ORDER BY ").push(sorted_by).push(direction).push(", ").push(id).push(direction);
     query.push(" LIMIT ").push_bind(listing.rows_to_show as i64 + 1);
-    query.build().fetch_all(on).await
+    let mut rows = query.build().fetch(on);
+    while let Some(row) = rows.try_next().await? {
+        if !each(&row)? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn push_list(query: &mut QueryBuilder<Sqlite>, list: &List) {
@@ -137,11 +144,11 @@ fn push_list(query: &mut QueryBuilder<Sqlite>, list: &List) {
         }
         List::ProjectsOf(key) => {
             query.push("members.key_id = ").push_bind(key.0);
-            query.push(" AND members.role IS NOT NULL AND projects.archived_at IS NULL");
+            query.push(" AND members.taken_at IS NULL AND projects.archived_at IS NULL");
         }
         List::Members(project) => {
             query.push("members.project_id = ").push_bind(i64::from(project.0));
-            query.push(" AND members.role IS NOT NULL AND api_keys.revoked_at IS NULL");
+            query.push(" AND members.taken_at IS NULL AND api_keys.revoked_at IS NULL");
         }
         List::Audit(filter) => push_audit(query, filter),
     }
@@ -169,11 +176,6 @@ fn push_audit(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
     if let Some(action) = &filter.action {
         query.push(" AND action = ").push_bind(action.clone());
     }
-}
-
-/// The role that a list of projects says its reader has.
-pub(in crate::store) fn member_role(row: &Row) -> Option<ProjectRole> {
-    ProjectRole::from_position(u8::try_from(row.try_get::<i64, _>("member_role").ok()?).ok()?)
 }
 
 /// Name and mask of the key of a row of a list of members.

@@ -42,8 +42,9 @@ impl Table for Organization {
 
     fn effect(&self) -> Effect {
         // Beneath an archived one every key is dead; should a row have been unusable then, it does not pass either.
-        let is_suspended = self.standing == Standing::Suspended || !self.is_live();
-        Effect::Other { reference: self.reference(), version: self.version, is_suspended }
+        let (reference, version, is_live) = (self.reference(), self.version, self.is_live());
+        let is_suspended = self.standing == Standing::Suspended || !is_live;
+        Effect::Other { reference, version, is_live, is_suspended }
     }
 
     async fn find(on: &mut Connection, id: OrganizationId) -> Result<Option<Row>, sqlx::Error> {
@@ -144,7 +145,11 @@ impl Table for Project {
     const LIVE: &'static str = "archived_at IS NULL";
 
     fn decode(row: &Row) -> Option<Decoded<Self>> {
-        let flag = |column| Some(row.try_get::<Option<i64>, _>(column).ok()?.map(|flag| flag == 1));
+        let flag = |column| match row.try_get::<Option<i64>, _>(column).ok()? {
+            None => Some(None),
+            Some(flag @ (0 | 1)) => Some(Some(flag == 1)),
+            Some(_) => None,
+        };
         let fields = ProjectFields {
             name: row.try_get("name").ok()?,
             locale: row.try_get("locale").ok()?,
@@ -244,47 +249,46 @@ impl Table for Project {
 }
 
 impl Table for Member {
-    /// The project and the organization's key. A membership that was taken away is found too.
+    /// The project and the organization's key.
     type Place = (ProjectId, KeyId);
 
     const NAME: &'static str = "members";
     const COLUMNS: &'static str =
-        concat!("id, organization_id, project_id, key_id, role, version, mac, ", history_columns!());
-    const LIVE: &'static str = "role IS NOT NULL";
+        concat!("id, organization_id, project_id, key_id, role, taken_at, version, mac, ", history_columns!());
+    const LIVE: &'static str = "taken_at IS NULL";
 
     fn decode(row: &Row) -> Option<Decoded<Self>> {
-        let role = match row.try_get::<Option<i64>, _>("role").ok()? {
-            None => None,
-            Some(role) => Some(ProjectRole::from_position(u8::try_from(role).ok()?)?),
-        };
         let member = Self {
             id: row.try_get("id").ok()?,
             version: number_of(row, "version")?,
             organization: OrganizationId(number_of(row, "organization_id")?),
             project: ProjectId(number_of(row, "project_id")?),
             key: KeyId(row.try_get("key_id").ok()?),
-            role,
+            role: ProjectRole::from_position(u8::try_from(row.try_get::<i64, _>("role").ok()?).ok()?)?,
             history: history_of(row)?,
+            taken_at: row.try_get::<Option<i64>, _>("taken_at").ok()?.map(Timestamp),
         };
         Some((member, row.try_get("mac").ok()?))
     }
 
     async fn find(on: &mut Connection, (project, key): (ProjectId, KeyId)) -> Result<Option<Row>, sqlx::Error> {
-        let statement = format!("SELECT {} FROM members WHERE project_id = $1 AND key_id = $2", Self::COLUMNS);
+        let (columns, live) = (Self::COLUMNS, Self::LIVE);
+        let statement = format!("SELECT {columns} FROM members WHERE project_id = $1 AND key_id = $2 AND {live}");
         sqlx::query(AssertSqlSafe(statement)).bind(i64::from(project.0)).bind(key.0).fetch_optional(on).await
     }
 
     async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), sqlx::Error> {
         let statement = sqlx::query(concat!(
-            "INSERT INTO members (id, organization_id, project_id, key_id, role, version, mac, ",
+            "INSERT INTO members (id, organization_id, project_id, key_id, role, taken_at, version, mac, ",
             history_columns!(),
-            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
         ))
         .bind(self.id)
         .bind(i64::from(self.organization.0))
         .bind(i64::from(self.project.0))
         .bind(self.key.0)
-        .bind(self.role.map(|role| i64::from(role.position())))
+        .bind(i64::from(self.role.position()))
+        .bind(self.taken_at.map(|at| at.0))
         .bind(i64::from(self.version))
         .bind(mac);
         bind_begun(statement, &self.history).execute(on).await?;
@@ -293,13 +297,20 @@ impl Table for Member {
 
     async fn update(&self, on: &mut Connection, mac: &[u8]) -> Result<bool, sqlx::Error> {
         let statement = sqlx::query(
-            "UPDATE members SET role = $1, version = $2, mac = $3, updated_at = $4, changed_by_kind = $5, \
-             changed_by_id = $6 WHERE id = $7 AND version = $8",
+            "UPDATE members SET role = $1, taken_at = $2, version = $3, mac = $4, updated_at = $5, \
+             changed_by_kind = $6, changed_by_id = $7 WHERE id = $8 AND version = $9 AND taken_at IS NULL",
         )
-        .bind(self.role.map(|role| i64::from(role.position())))
+        .bind(i64::from(self.role.position()))
+        .bind(self.taken_at.map(|at| at.0))
         .bind(i64::from(self.version))
         .bind(mac);
         let statement = bind_changed(statement, &self.history).bind(self.id).bind(i64::from(self.version) - 1);
         Ok(statement.execute(on).await?.rows_affected() == 1)
     }
+}
+
+/// What a key was given.
+pub(in crate::store) async fn members_of(on: &mut Connection, key: KeyId) -> Result<Vec<Row>, sqlx::Error> {
+    let statement = format!("SELECT {} FROM members WHERE key_id = $1 AND {}", Member::COLUMNS, Member::LIVE);
+    sqlx::query(AssertSqlSafe(statement)).bind(key.0).fetch_all(on).await
 }
