@@ -120,6 +120,16 @@ impl Store {
         Ok(sql::counts_beneath(&mut reader, organization).await?)
     }
 
+    /// How many audit entries there are: the number of the newest one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub async fn audit_entries(&self) -> Result<u64, StoreError> {
+        let mut reader = self.readers.acquire().await?;
+        let head = sql::audit_head(&mut reader).await?.ok_or_else(no_head)?;
+        Ok(head.seq.unsigned_abs())
+    }
+
     /// Hands every audit entry to `each`, oldest first.
     ///
     /// # Errors
