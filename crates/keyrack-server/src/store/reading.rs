@@ -2,7 +2,7 @@
 
 use keyrack::{OrganizationId, ProjectRole};
 
-use super::{Store, StoreError, Table, sql};
+use super::{Store, StoreError, Table, no_head, sql};
 use crate::audit::Entry;
 use crate::listing::{Anchor, List, Listing};
 use crate::tenancy::{Member, Organization, Project};
