@@ -43,9 +43,6 @@ enum OperatorCommand {
     },
     /// The keys of a project that the service uses itself
     SystemKeys {
-        /// Number of the project
-        #[arg(long, value_name = "ID")]
-        project: u64,
         #[command(subcommand)]
         command: SystemKeysCommand,
     },
@@ -95,16 +92,35 @@ enum OrganizationsCommand {
     },
 }
 
+#[derive(Clone, Copy, Debug, Args)]
+struct OfProject {
+    /// Number of the project
+    #[arg(long, value_name = "ID")]
+    project: u64,
+}
+
 #[derive(Debug, Subcommand)]
 enum SystemKeysCommand {
-    /// List the live system keys of the project
-    List(ListArgs),
+    /// List the live system keys of a project
+    List {
+        #[command(flatten)]
+        of: OfProject,
+        #[command(flatten)]
+        list: ListArgs,
+    },
     /// Create a system key and print its value, alone
-    Create(NewKey),
+    Create {
+        #[command(flatten)]
+        of: OfProject,
+        #[command(flatten)]
+        new: NewKey,
+    },
     /// Make the next key in place of one and print its value, alone; the one before is dead at once
     Rotate {
         /// Number of the key
         id: u64,
+        #[command(flatten)]
+        of: OfProject,
         #[command(flatten)]
         consent: Consent,
     },
@@ -112,6 +128,8 @@ enum SystemKeysCommand {
     Revoke {
         /// Number of the key
         id: u64,
+        #[command(flatten)]
+        of: OfProject,
         #[command(flatten)]
         consent: Consent,
     },
@@ -144,7 +162,7 @@ pub(super) fn run(OperatorArgs { common, command }: OperatorArgs) -> Result<(), 
     let session = common.session(KeyKind::Operator)?;
     match command {
         OperatorCommand::Organizations { command } => organizations(&session, command),
-        OperatorCommand::SystemKeys { project, command } => system_keys(&session, project, command),
+        OperatorCommand::SystemKeys { command } => system_keys(&session, command),
         OperatorCommand::Keys { command } => operator_keys(&session, command),
     }
 }
@@ -175,17 +193,18 @@ fn organizations(session: &Session, command: OrganizationsCommand) -> Result<(),
     }
 }
 
-fn system_keys(session: &Session, project: u64, command: SystemKeysCommand) -> Result<(), Box<dyn Error>> {
-    let keys = format!("/api/operator/projects/{project}/system-keys");
+fn system_keys(session: &Session, command: SystemKeysCommand) -> Result<(), Box<dyn Error>> {
+    let path = |OfProject { project }| format!("/api/operator/projects/{project}/system-keys");
     match command {
-        SystemKeysCommand::List(list) => session.list(&keys, &list.query(), &keys::COLUMNS),
-        SystemKeysCommand::Create(new) => session.create(&keys, Some(&new.given().body()), "value"),
-        SystemKeysCommand::Rotate { id, consent } => {
-            let question = format!("Rotate system key {id} of project {project}? Its value now is dead at once.");
-            session.rotate(&format!("{keys}/{id}/rotate"), consent, &question)
+        SystemKeysCommand::List { of, list } => session.list(&path(of), &list.query(), &keys::COLUMNS),
+        SystemKeysCommand::Create { of, new } => session.create(&path(of), Some(&new.given().body()), "value"),
+        SystemKeysCommand::Rotate { id, of, consent } => {
+            let question = format!("Rotate system key {id} of project {}? Its value now is dead at once.", of.project);
+            session.rotate(&format!("{}/{id}/rotate", path(of)), consent, &question)
         }
-        SystemKeysCommand::Revoke { id, consent } => {
-            session.kill(&Method::DELETE, &format!("{keys}/{id}"), consent, || {
+        SystemKeysCommand::Revoke { id, of, consent } => {
+            session.kill(&Method::DELETE, &format!("{}/{id}", path(of)), consent, || {
+                let project = of.project;
                 Ok(format!("Revoke system key {id} of project {project}? It is dead at once, and for ever."))
             })
         }
