@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::server::KEYRACK;
 
 mod calls;
+mod journey;
 mod keys;
 mod local;
 mod login;
