@@ -1,24 +1,45 @@
-//! The commands and what they print. Results go to the standard output; everything else to the standard error stream.
+//! The commands: which there are, and which part runs them. Results go to the standard output; everything else to the
+//! standard error stream.
 
 use std::error::Error;
-use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ffi::OsString;
 
-use clap::{Args, Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use clap::{Parser, Subcommand};
+use keyrack::ApiKey;
 
-use crate::config::{self, Config, Flags};
-use crate::installation::{self, FirstKeys, Recover};
-use crate::random::OsRandom;
-use crate::serve;
-use crate::telemetry;
+use crate::config::Flags;
+
+mod ask;
+mod audit;
+mod client;
+mod exit;
+mod host;
+mod keys;
+mod listing;
+mod local;
+mod login;
+mod operator;
+mod organization;
+mod output;
+mod profile;
+mod progress;
+mod projects;
+mod session;
+mod url;
+
+pub use exit::Exit;
+
+use audit::AuditCommand;
+use exit::Failure;
+use host::HostCommand;
 
 /// Issues the keys of an API, lists, changes and revokes them
 #[derive(Debug, Parser)]
-#[command(name = "keyrack", version, arg_required_else_help = true)]
+#[command(name = "keyrack", version, arg_required_else_help = true, after_help = exit::help(), mut_args(|arg| arg.hide(true)))]
 pub struct Cli {
+    /// Settings in front of a command of the host; they are shown behind it.
     #[command(flatten)]
-    flags: Flags,
+    before: Flags,
     #[command(subcommand)]
     command: Command,
 }
@@ -26,200 +47,109 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the API; sets an installation up if the data directory is empty
-    Serve,
-    /// Set an installation up without serving it, and print its first keys
-    Init {
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
+    Serve {
+        #[command(flatten)]
+        flags: Flags,
     },
+    /// Set an installation up without serving it, and print its first keys
+    Init(host::InitArgs),
     /// Mint a new key of the highest role there is, when all others are lost; the server must be stopped
-    Recover(RecoverArgs),
+    Recover(host::RecoverArgs),
     /// Look after the settings
     Config {
         #[command(subcommand)]
-        command: ConfigCommand,
+        command: host::ConfigCommand,
     },
-    /// Read the audit log of the store, beside a running server or without one
+    /// Read the audit log: of a running server, or of the store on this host
     Audit {
         #[command(subcommand)]
         command: AuditCommand,
     },
+    /// Keep a key for a server, after asking the server about it
+    Login(login::LoginArgs),
+    /// Forget a profile and its keys
+    Logout(login::LogoutArgs),
+    /// Show the profile's keys and what the server says of them
+    Whoami {
+        #[command(flatten)]
+        common: session::Common,
+    },
+    /// List, create, change and revoke the keys of a project
+    Keys(keys::KeysArgs),
+    /// List, create, change and archive the projects of an organization
+    Projects(projects::ProjectsArgs),
+    /// Show the organization of the profile's organization key
+    Org {
+        #[command(flatten)]
+        common: session::Common,
+    },
+    /// List, create, change and revoke the keys of an organization
+    OrgKeys(organization::OrgKeysArgs),
+    /// Look after the installation: its organizations, system keys and operator keys
+    Operator(operator::OperatorArgs),
+    /// Look at a key itself
+    Key {
+        #[command(subcommand)]
+        command: local::KeyCommand,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: local::CompletedShell,
+    },
+    /// Write a manual page for each command
+    Man(local::ManArgs),
 }
 
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct RecoverArgs {
-    /// An admin key for this project
-    #[arg(long, value_name = "ID")]
-    project: Option<i64>,
-    /// An owner key for this organization
-    #[arg(long, value_name = "ID")]
-    organization: Option<i64>,
-    /// An operator key
-    #[arg(long)]
-    operator: bool,
-}
-
-#[derive(Debug, Subcommand)]
-enum ConfigCommand {
-    /// Check the settings and name every problem at once
-    Check,
-}
-
-#[derive(Debug, Subcommand)]
-enum AuditCommand {
-    /// Check the hash chain and every key against it; names what does not fit
-    Verify,
-    /// Write every entry as a line of JSON
-    Export,
+/// Refuses a command line that holds a key, before anything could repeat it.
+///
+/// # Errors
+/// What to do now: it is in the history of the shell, and for a moment in the list of processes.
+pub fn refuse_keys(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Box<dyn Error>> {
+    let holds_key =
+        |argument: OsString| argument.as_encoded_bytes().windows(ApiKey::BYTES).any(|part| ApiKey::parse(part).is_ok());
+    if !arguments.into_iter().any(holds_key) {
+        return Ok(());
+    }
+    let message = "there is a key on the command line, and nothing was done. It is in the history of your shell now, and \
+                   was in the list of processes: revoke it. Keys are read from the terminal or the standard input only";
+    Err(Failure::new(Exit::Usage, message).into())
 }
 
 /// Runs a command.
 ///
 /// # Errors
-/// Whatever ended it; the message says what to do.
-pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
-    let config = config::of_process(&cli.flags)?;
-    match cli.command {
-        Command::Serve => serve(&config).await,
-        Command::Init { json } => init(&config, json).await,
-        Command::Recover(what) => recover(&config, &what).await,
-        Command::Config { command: ConfigCommand::Check } => {
-            print(&format!("The settings are good:\n{}", describe(&config)))
-        }
-        Command::Audit { command: AuditCommand::Verify } => verify_audit(&config).await,
-        Command::Audit { command: AuditCommand::Export } => export_audit(&config).await,
-    }
-}
-
-async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
-    telemetry::start(config.log_level, config.log_format);
-    let (listener, address) = serve::bind(config)?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut installation = serve::open(config).await?;
-    if let Some(keys) = installation.first_keys.take() {
-        print_first(&welcome(&keys, config, address))?;
-    }
-    print(&format!("Listening on http://{address}, reference at http://{}/docs", reachable(address)))?;
-    let stop = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+/// Whatever ended it; the message says what to do, [`Exit::of`] the exit code.
+pub async fn run(Cli { before, command }: Cli) -> Result<(), Box<dyn Error>> {
+    let of_host = match command {
+        Command::Serve { flags } => HostCommand::Serve(flags),
+        Command::Init(args) => HostCommand::Init(args),
+        Command::Recover(args) => HostCommand::Recover(args),
+        Command::Config { command } => HostCommand::Config(command),
+        Command::Audit { command: AuditCommand::Verify { flags } } => HostCommand::VerifyAudit(flags),
+        Command::Audit { command: AuditCommand::Export { flags } } => HostCommand::ExportAudit(flags),
+        Command::Audit { command: AuditCommand::List(list) } => return off_host(&before, || audit::list(&list)),
+        Command::Login(args) => return off_host(&before, || login::login(&args)),
+        Command::Logout(args) => return off_host(&before, || login::logout(&args)),
+        Command::Whoami { common } => return off_host(&before, || login::whoami(&common)),
+        Command::Keys(args) => return off_host(&before, || keys::run(args)),
+        Command::Projects(args) => return off_host(&before, || projects::run(args)),
+        Command::Org { common } => return off_host(&before, || organization::show(&common)),
+        Command::OrgKeys(args) => return off_host(&before, || organization::run(args)),
+        Command::Operator(args) => return off_host(&before, || operator::run(args)),
+        Command::Key { command } => return off_host(&before, || local::inspect(&command)),
+        Command::Completions { shell } => return off_host(&before, || local::completions(shell)),
+        Command::Man(args) => return off_host(&before, || local::man(&args)),
     };
-    Ok(serve::run(installation, listener, config, stop).await?)
+    host::run(of_host, before).await
 }
 
-async fn init(config: &Config, json: bool) -> Result<(), Box<dyn Error>> {
-    let (installation, first_keys) = serve::open_new(config).await?;
-    installation.store.close().await;
-    if json {
-        print_first(&serde_json::to_string(&first_keys.expose())?)
-    } else {
-        print_first(&welcome(&first_keys, config, config.listen))
+/// Runs a command that knows no settings of the host, unless it was given some.
+fn off_host(before: &Flags, run: impl FnOnce() -> Result<(), Box<dyn Error>>) -> Result<(), Box<dyn Error>> {
+    if *before == Flags::default() {
+        return run();
     }
-}
-
-async fn recover(config: &Config, what: &RecoverArgs) -> Result<(), Box<dyn Error>> {
-    telemetry::start(config.log_level, config.log_format);
-    let what = match (what.project, what.organization) {
-        (Some(id), _) => Recover::Project(id),
-        (None, Some(id)) => Recover::Organization(id),
-        (None, None) => Recover::Operator,
-    };
-    let installation = serve::open_existing(config).await?;
-    let key = installation::recover(&installation.store, what, &OsRandom).await?;
-    installation.store.close().await;
-    print(key.expose())
-}
-
-/// Prints a result; a closed pipe or a full disk is an error like others.
-fn print(text: &str) -> Result<(), Box<dyn Error>> {
-    let mut out = std::io::stdout();
-    Ok(writeln!(out, "{text}").and_then(|()| out.flush())?)
-}
-
-/// Prints keys that cannot be printed again.
-fn print_first(text: &str) -> Result<(), Box<dyn Error>> {
-    print(text).map_err(|error| {
-        let advice = "the keys are lost, the installation is not: run `keyrack recover --operator`, `--organization 1` \
-                      and `--project 1`";
-        format!("cannot print the first keys ({error}). {advice}").into()
-    })
-}
-
-async fn verify_audit(config: &Config) -> Result<(), Box<dyn Error>> {
-    let report = serve::inspect(config).await?.verify_audit().await?;
-    if report.faults.is_empty() {
-        return print(&format!(
-            "The audit log is whole: {} entries, {} keys agree with it.",
-            report.entries, report.keys
-        ));
-    }
-    print(&report.faults.join("\n"))?;
-    Err(format!("the audit log and the store do not agree: {} fault(s), listed above", report.faults.len()).into())
-}
-
-async fn export_audit(config: &Config) -> Result<(), Box<dyn Error>> {
-    let store = serve::inspect(config).await?;
-    let mut out = std::io::BufWriter::new(std::io::stdout());
-    let mut written = Ok(());
-    store
-        .for_each_audit_entry(|entry| {
-            if written.is_ok() {
-                written = writeln!(out, "{}", entry.to_json());
-            }
-        })
-        .await?;
-    written?;
-    Ok(out.flush()?)
-}
-
-fn welcome(keys: &FirstKeys, config: &Config, address: SocketAddr) -> String {
-    format!(
-        "Keyrack is set up in {dir}. These keys are shown this once; only digests of them are kept:\n\n  \
-         operator key                   {operator}\n  \
-         owner key of organization {organization_id}    {owner}\n  \
-         admin key of project {project_id}         {admin}\n\n\
-         Once it is serving, create your first key:\n\n  \
-         curl -sS http://{reachable}/api/client/keys \\\n    \
-         -H 'Authorization: Bearer {admin}' \\\n    \
-         -H 'Content-Type: application/json' \\\n    \
-         -d '{{\"name\": \"CI bot\"}}'\n\n\
-         Keep a copy of {root_key} apart from your backups: the store cannot be used without it.\n",
-        dir = config.data_dir.display(),
-        operator = keys.operator.expose(),
-        organization_id = keys.organization_id,
-        owner = keys.organization.expose(),
-        project_id = keys.project_id,
-        admin = keys.project.expose(),
-        reachable = reachable(address),
-        root_key = config.root_key_file.display(),
-    )
-}
-
-fn describe(config: &Config) -> String {
-    let log_format = match config.log_format {
-        telemetry::LogFormat::Text => "text",
-        telemetry::LogFormat::Json => "json",
-    };
-    let settings = [
-        ("listen", config.listen.to_string()),
-        ("data_dir", config.data_dir.display().to_string()),
-        ("root_key_file", config.root_key_file.display().to_string()),
-        ("log_level", config.log_level.to_string().to_lowercase()),
-        ("log_format", log_format.to_owned()),
-        ("problem_types", config.problem_types.clone()),
-        ("rate_limit_tier", config.limits.tier.as_str().to_owned()),
-        ("rate_limits", config.limits.rates.to_string()),
-        ("rate_limit_addresses", config.limits.addresses_per_second.to_string()),
-    ];
-    settings.map(|(name, value)| format!("  {name:<20}  {value}")).join("\n")
-}
-
-/// An address that can be dialled on this machine.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() { (IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()).into() } else { address }
+    let message = "settings of the host, such as --data-dir, mean nothing to this command: where the server is, is said \
+                   with `keyrack login`";
+    Err(Failure::new(Exit::Usage, message).into())
 }

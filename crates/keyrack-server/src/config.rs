@@ -30,44 +30,63 @@ const SETTINGS: [Setting; 9] = [
 ];
 const PREFIX: &str = "KEYRACK_";
 const CONFIG_VARIABLE: &str = "KEYRACK_CONFIG";
+/// Chooses a profile for the commands that talk to a server; the server itself has no use for it.
+const PROFILE_VARIABLE: &str = "KEYRACK_PROFILE";
 
 /// The settings as flags.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct Flags {
     /// TOML file with settings [env: KEYRACK_CONFIG]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Address and port of the management API [env: KEYRACK_LISTEN] [default: 127.0.0.1:8080]
-    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
     /// Directory of the store [env: KEYRACK_DATA_DIR] [default: ./keyrack-data]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// File of the root key [env: KEYRACK_ROOT_KEY_FILE] [default: root.key in the data directory]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     root_key_file: Option<String>,
     /// How much is logged: error, warn, info, debug or trace [env: KEYRACK_LOG_LEVEL] [default: info]
-    #[arg(long, global = true, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
     /// How it is logged: text or json [env: KEYRACK_LOG_FORMAT] [default: text]
-    #[arg(long, global = true, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
     /// What the `type` of a problem begins with [env: KEYRACK_PROBLEM_TYPES] [default: /docs/errors]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, value_name = "URL")]
     problem_types: Option<String>,
     /// What keys may call: starter, professional or enterprise [env: KEYRACK_RATE_LIMIT_TIER] [default: starter]
-    #[arg(long, global = true, value_name = "TIER")]
+    #[arg(long, value_name = "TIER")]
     rate_limit_tier: Option<String>,
     /// Reads and writes a second, and burst, of every tier [env: KEYRACK_RATE_LIMITS] [default: starter=200/100/1.5
     /// professional=1000/500/1.5 enterprise=5000/2500/2]
-    #[arg(long, global = true, value_name = "RATES")]
+    #[arg(long, value_name = "RATES")]
     rate_limits: Option<String>,
     /// Calls a second from one address without a valid key [env: KEYRACK_RATE_LIMIT_ADDRESSES] [default: 20]
-    #[arg(long, global = true, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER")]
     rate_limit_addresses: Option<String>,
 }
 
 impl Flags {
+    /// These flags, and `others` where there are none.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        Self {
+            config: self.config.or(others.config),
+            listen: self.listen.or(others.listen),
+            data_dir: self.data_dir.or(others.data_dir),
+            root_key_file: self.root_key_file.or(others.root_key_file),
+            log_level: self.log_level.or(others.log_level),
+            log_format: self.log_format.or(others.log_format),
+            problem_types: self.problem_types.or(others.problem_types),
+            rate_limit_tier: self.rate_limit_tier.or(others.rate_limit_tier),
+            rate_limits: self.rate_limits.or(others.rate_limits),
+            rate_limit_addresses: self.rate_limit_addresses.or(others.rate_limit_addresses),
+        }
+    }
+
     fn values(&self) -> [&Option<String>; SETTINGS.len()] {
         [
             &self.listen,
@@ -125,11 +144,61 @@ struct Sourced {
 ///
 /// # Errors
 /// [`ConfigError`] with every problem there is.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 pub fn of_process(flags: &Flags) -> Result<Config, ConfigError> {
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
-    read(flags, environment)
+    read(flags, environment())
+}
+
+/// What a command that talks to a server takes from the environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// The profile that `KEYRACK_PROFILE` names.
+    pub profile: Option<String>,
+    /// Where programs keep their settings: `XDG_CONFIG_HOME`, or `.config` in `HOME`.
+    pub config_home: Option<PathBuf>,
+}
+
+/// Reads what the commands that talk to a server take from the environment of this process.
+///
+/// # Errors
+/// [`ConfigError`] with every variable that looks like ours and is not: a misspelt `KEYRACK_PROFILE` would talk to the
+/// wrong server.
+pub fn of_client() -> Result<ClientSettings, ConfigError> {
+    client(environment())
+}
+
+fn client(environment: impl IntoIterator<Item = (String, String)>) -> Result<ClientSettings, ConfigError> {
+    let (mut settings, mut problems, mut home) = (ClientSettings::default(), Vec::new(), None);
+    for (name, value) in environment {
+        match name.as_str() {
+            PROFILE_VARIABLE => settings.profile = Some(value),
+            // A relative path is to be ignored, says the standard that the variable comes from.
+            "XDG_CONFIG_HOME" if value.starts_with('/') => settings.config_home = Some(PathBuf::from(value)),
+            "HOME" if !value.is_empty() => home = Some(Path::new(&value).join(".config")),
+            ours if ours.starts_with(PREFIX)
+                && !is_of_a_service(ours)
+                && !known_variables().any(|name| name == ours) =>
+            {
+                problems.push(unknown_variable(ours));
+            }
+            _ => {}
+        }
+    }
+    settings.config_home = settings.config_home.or(home);
+    if problems.is_empty() { Ok(settings) } else { Err(ConfigError(problems)) }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+}
+
+fn known_variables() -> impl Iterator<Item = String> {
+    SETTINGS.iter().map(variable).chain([CONFIG_VARIABLE.to_owned(), PROFILE_VARIABLE.to_owned()])
+}
+
+fn unknown_variable(name: &str) -> String {
+    format!("unknown variable {name}; the nearest one is {}", nearest(name, known_variables()))
 }
 
 /// Reads the settings from flags, an environment, and the file that either names.
@@ -146,10 +215,8 @@ pub fn read(flags: &Flags, environment: impl IntoIterator<Item = (String, String
         match known.and_then(|at| values.get_mut(at)) {
             Some(slot) => *slot = Some(Sourced { value, source: name }),
             None if name == CONFIG_VARIABLE => file = Some(PathBuf::from(value)),
-            None => {
-                let known = SETTINGS.iter().map(variable).chain([CONFIG_VARIABLE.to_owned()]);
-                problems.push(format!("unknown variable {name}; the nearest one is {}", nearest(&name, known)));
-            }
+            None if name == PROFILE_VARIABLE => {}
+            None => problems.push(unknown_variable(&name)),
         }
     }
     if let Some(path) = flags.config.as_deref().or(file.as_deref()) {
@@ -304,6 +371,24 @@ mod tests {
         assert_eq!(config.listen.port(), 3);
         assert_eq!(config.log_level, LevelFilter::DEBUG);
         assert_eq!(config.log_format, LogFormat::Json);
+    }
+
+    #[test]
+    fn a_client_knows_its_variables_and_refuses_misspelt_ones() {
+        let settings = client(environment(&[
+            ("KEYRACK_PROFILE", "work"),
+            ("KEYRACK_LISTEN", "nowhere"),
+            ("KEYRACK_PORT", "tcp://10.0.0.1:80"),
+            ("HOME", "/home/me"),
+            ("XDG_CONFIG_HOME", "relative"),
+        ]));
+        let expected = ClientSettings { profile: Some("work".into()), config_home: Some("/home/me/.config".into()) };
+        assert_eq!(settings, Ok(expected));
+        let settings = client(environment(&[("XDG_CONFIG_HOME", "/etc/me"), ("HOME", "/home/me")])).unwrap();
+        assert_eq!(settings.config_home, Some("/etc/me".into()));
+        let refused = client(environment(&[("KEYRACK_PROFLE", "work")])).unwrap_err();
+        assert_eq!(refused.0, ["unknown variable KEYRACK_PROFLE; the nearest one is KEYRACK_PROFILE"]);
+        assert!(read(&Flags::default(), environment(&[("KEYRACK_PROFILE", "work")])).is_ok());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use keyrack_server::cli::{self, Cli};
+use keyrack_server::cli::{self, Cli, Exit};
 use keyrack_server::process;
 use zeroizing_alloc::ZeroAlloc;
 
@@ -14,17 +14,20 @@ use zeroizing_alloc::ZeroAlloc;
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 #[tokio::main]
-#[expect(clippy::print_stderr, reason = "the one place where a failed command says why")]
 async fn main() -> ExitCode {
     process::harden();
-    let cli = Cli::parse();
-    match cli::run(cli).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("keyrack: {}", with_causes(error.as_ref()));
-            ExitCode::FAILURE
-        }
-    }
+    // clap repeats what it does not understand, so this comes before it.
+    let ended = match cli::refuse_keys(std::env::args_os()) {
+        Ok(()) => cli::run(Cli::parse()).await,
+        refused => refused,
+    };
+    ended.map_or_else(|error| failed(error.as_ref()), |()| ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where a failed command says why")]
+fn failed(error: &(dyn Error + 'static)) -> ExitCode {
+    eprintln!("keyrack: {}", with_causes(error));
+    ExitCode::from(Exit::of(error) as u8)
 }
 
 fn with_causes(error: &dyn Error) -> String {

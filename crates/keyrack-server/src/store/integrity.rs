@@ -94,7 +94,7 @@ impl Store {
     /// The live rows do not add up. The audit log tells which are older than they should be, or gone; if that and the
     /// damaged rows are no explanation, nobody can tell which is to be trusted.
     async fn explain(&self, on: &mut SqliteConnection, damaged: u64) -> Result<u64, StoreError> {
-        let report = self.compare_with_audit(on).await?;
+        let report = self.compare_with_audit(on, || ()).await?;
         for fault in &report.faults {
             tracing::error!(fault, "the store does not agree with the audit log");
         }
@@ -114,14 +114,30 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the store cannot be read.
     pub async fn verify_audit(&self) -> Result<audit::Report, StoreError> {
-        let mut reader = self.readers.acquire().await?;
-        let mut snapshot = reader.begin().await?;
-        self.compare_with_audit(&mut snapshot).await
+        self.verify_audit_with(|| ()).await
     }
 
-    async fn compare_with_audit(&self, on: &mut SqliteConnection) -> Result<audit::Report, StoreError> {
+    /// [`Store::verify_audit`] that calls `each` for every entry it has checked, for those who watch.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub async fn verify_audit_with(&self, each: impl FnMut() + Send) -> Result<audit::Report, StoreError> {
+        let mut reader = self.readers.acquire().await?;
+        let mut snapshot = reader.begin().await?;
+        self.compare_with_audit(&mut snapshot, each).await
+    }
+
+    async fn compare_with_audit(
+        &self,
+        on: &mut SqliteConnection,
+        mut each: impl FnMut() + Send,
+    ) -> Result<audit::Report, StoreError> {
         let (mut check, mut sum) = (audit::Check::default(), LiveSum::default());
-        sql::for_each_audit_entry(on, |entry| check.entry(&entry)).await?;
+        sql::for_each_audit_entry(on, |entry| {
+            check.entry(&entry);
+            each();
+        })
+        .await?;
         let head = sql::audit_head(on).await?.ok_or_else(no_head)?;
         check.head(head.seq, &head.hash, self.is_authentic(&head));
         self.compare_a::<Organization>(on, &mut check, &mut sum).await?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use keyrack::{KeyId, OrganizationId, ProjectId, ProjectRole};
 
-use super::{Store, StoreError, Table, sql};
+use super::{Store, StoreError, Table, no_head, sql};
 use crate::audit::Entry;
 use crate::keys::Place;
 use crate::listing::{Anchor, List, Listing};
@@ -163,6 +163,16 @@ impl Store {
     pub async fn count_live_keys(&self, place: Place) -> Result<i64, StoreError> {
         let mut finder = self.finders.acquire().await?;
         Ok(sql::count_live_keys(&mut finder, place).await?)
+    }
+
+    /// How many audit entries there are: the number of the newest one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub async fn audit_entries(&self) -> Result<u64, StoreError> {
+        let mut reader = self.readers.acquire().await?;
+        let head = sql::audit_head(&mut reader).await?.ok_or_else(no_head)?;
+        Ok(head.seq.unsigned_abs())
     }
 
     /// Hands every audit entry to `each`, oldest first.

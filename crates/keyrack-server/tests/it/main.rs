@@ -14,6 +14,7 @@ mod api_description;
 mod app;
 mod canary;
 mod cli;
+mod cli_client;
 mod client_keys;
 mod connections;
 mod disk;

@@ -1,0 +1,135 @@
+//! `keyrack keys`: the keys of a project, with its own admin key or with a key of its organization.
+
+use std::error::Error;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+use keyrack::{KeyKind, ProjectRole, Scope};
+use ureq::http::Method;
+
+use super::ask::Consent;
+use super::listing::ListArgs;
+use super::output::Column;
+use super::session::{Common, Given};
+
+/// What a list of project keys shows.
+pub(super) const COLUMNS: [Column; 7] = [
+    ("ID", "id"),
+    ("NAME", "name"),
+    ("SCOPE", "scope"),
+    ("ROLE", "role"),
+    ("VALUE", "value"),
+    ("CREATED", "created_at"),
+    ("DESCRIPTION", "description"),
+];
+
+#[derive(Debug, Args)]
+pub(super) struct KeysArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The keys of this project, with the profile's organization key; else those of its secret key's own
+    #[arg(long, global = true, value_name = "ID")]
+    project: Option<u64>,
+    #[command(subcommand)]
+    command: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// List the live keys
+    List(ListArgs),
+    /// Create a key and print its value, alone: KEY=$(keyrack keys create --name ci)
+    Create(NewKey),
+    /// Show a key
+    Get {
+        /// Number of the key
+        id: u64,
+    },
+    /// Change a key; its value stays
+    Update(KeyChanges),
+    /// Revoke a key: dead at once, and for ever
+    Revoke {
+        /// Number of the key
+        id: u64,
+        #[command(flatten)]
+        consent: Consent,
+    },
+}
+
+/// A project key to create.
+#[derive(Debug, Args)]
+pub(super) struct NewKey {
+    /// What people call it
+    #[arg(long)]
+    name: String,
+    /// Which endpoints it can reach [default: secret]
+    #[arg(long, value_parser = scopes())]
+    scope: Option<String>,
+    /// How much it may do [default: support]
+    #[arg(long, value_parser = project_roles())]
+    role: Option<String>,
+    /// What people say of it
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct KeyChanges {
+    /// Number of the key
+    id: u64,
+    /// What people call it
+    #[arg(long)]
+    name: Option<String>,
+    /// Which endpoints it can reach
+    #[arg(long, value_parser = scopes())]
+    scope: Option<String>,
+    /// How much it may do
+    #[arg(long, value_parser = project_roles())]
+    role: Option<String>,
+    /// What people say of it
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Take the description away
+    #[arg(long, conflicts_with = "description")]
+    no_description: bool,
+}
+
+impl NewKey {
+    /// The body that asks for it.
+    pub(super) fn given(self) -> Given {
+        Given::default()
+            .with("name", Some(self.name))
+            .with("scope", self.scope)
+            .with("role", self.role)
+            .with("description", self.description)
+    }
+}
+
+fn scopes() -> PossibleValuesParser {
+    Scope::ALL.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().into()
+}
+
+/// The roles a project key can have, low to high.
+pub(super) fn project_roles() -> PossibleValuesParser {
+    ProjectRole::ALL.iter().map(|role| role.as_str()).collect::<Vec<_>>().into()
+}
+
+/// Runs `keyrack keys …`.
+pub(super) fn run(KeysArgs { common, project, command }: KeysArgs) -> Result<(), Box<dyn Error>> {
+    let (kind, keys) = match project {
+        Some(id) => (KeyKind::Organization, format!("/api/admin/projects/{id}/keys")),
+        None => (KeyKind::Secret, "/api/client/keys".to_owned()),
+    };
+    let session = common.session(kind)?;
+    match command {
+        KeysCommand::List(list) => session.list(&keys, &list.query(), &COLUMNS),
+        KeysCommand::Create(new) => session.create(&keys, Some(&new.given().body()), "value"),
+        KeysCommand::Get { id } => session.get(&format!("{keys}/{id}")),
+        KeysCommand::Update(KeyChanges { id, name, scope, role, description, no_description }) => {
+            let given = Given::default().with("name", name).with("scope", scope).with("role", role);
+            let changes = given.with_description(description, no_description).changes()?;
+            session.change(&Method::PATCH, &format!("{keys}/{id}"), Some(&changes))
+        }
+        KeysCommand::Revoke { id, consent } => session.revoke(&format!("{keys}/{id}"), consent),
+    }
+}
