@@ -292,14 +292,16 @@ impl Table for Member {
     }
 
     async fn update(&self, on: &mut Connection, mac: &[u8]) -> Result<bool, sqlx::Error> {
+        // Its beginning too: one that was taken away and is given again begins anew.
         let statement = sqlx::query(
-            "UPDATE members SET role = $1, version = $2, mac = $3, updated_at = $4, changed_by_kind = $5, \
-             changed_by_id = $6 WHERE id = $7 AND version = $8",
+            "UPDATE members SET role = $1, version = $2, mac = $3, created_at = $4, created_by_kind = $5, \
+             created_by_id = $6, updated_at = $7, changed_by_kind = $8, changed_by_id = $9 \
+             WHERE id = $10 AND version = $11",
         )
         .bind(self.role.map(|role| i64::from(role.position())))
         .bind(i64::from(self.version))
         .bind(mac);
-        let statement = bind_changed(statement, &self.history).bind(self.id).bind(i64::from(self.version) - 1);
+        let statement = bind_begun(statement, &self.history).bind(self.id).bind(i64::from(self.version) - 1);
         Ok(statement.execute(on).await?.rows_affected() == 1)
     }
 }
