@@ -1,6 +1,7 @@
 //! What every front door may use.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use keyrack::Verifier;
@@ -25,6 +26,8 @@ pub struct App {
     pub cursors: Cursors,
     /// Requests with an `Idempotency-Key` that are under way, by what they are found by.
     pub under_way: Mutex<HashSet<[u8; 32]>>,
+    /// How many changes were refused since the process started; each has its line in the log.
+    pub refused_changes: AtomicU64,
     /// How often keys and addresses have called.
     pub limiter: Limiter,
     /// What time it is.
@@ -52,6 +55,7 @@ impl App {
             replies: Replies::new(root_key),
             cursors: Cursors::new(root_key.derive("keyrack cursor v1")),
             under_way: Mutex::default(),
+            refused_changes: AtomicU64::new(0),
             limiter: Limiter::new(limits),
             clock,
             random,

@@ -1,6 +1,7 @@
 //! What holds for every request and every reply, whatever the route (contract section 6).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
@@ -57,6 +58,7 @@ pub(super) async fn apply(State(app): State<Arc<App>>, mut request: Request, nex
     let mut meter = Meter::attach(&mut request);
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
     let method = known_method(request.method());
+    let is_change = matches!(method, "POST" | "PUT" | "PATCH" | "DELETE") && route.starts_with("/api/");
     let span = tracing::info_span!("request", id = id.as_str(), key = Empty, denied = Empty);
 
     let answer = async {
@@ -79,6 +81,9 @@ pub(super) async fn apply(State(app): State<Arc<App>>, mut request: Request, nex
     }
     set_headers(response.headers_mut(), &id);
     meter.set_headers(&app, response.headers_mut());
+    if is_change && response.status().is_client_error() {
+        app.refused_changes.fetch_add(1, Ordering::Relaxed);
+    }
     let (status, took_us) = (response.status().as_u16(), started.elapsed().as_micros());
     span.in_scope(|| tracing::info!(method, route, status, took_us, "answered"));
     response

@@ -9,14 +9,12 @@ use std::sync::Arc;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 
-use super::audit_events;
+use super::audit_events::{self, WholePage};
 use super::caller::{As, Operator};
 use super::described::{AuditParams, Refused};
-use super::paging::Page;
 use super::problem::Problem;
 use crate::app::App;
 use crate::audit::EntryBody;
-use crate::kept::Tenant;
 
 /// Who did what anywhere
 ///
@@ -24,12 +22,12 @@ use crate::kept::Tenant;
 #[utoipa::path(
     get, path = "/api/operator/audit-events", operation_id = "listEvents", tag = "Operation",
     params(AuditParams),
-    responses((status = 200, description = "A page of the audit log", body = Page<EntryBody<'static>>), Refused)
+    responses((status = 200, description = "A page of the audit log", body = WholePage<EntryBody<'static>>), Refused)
 )]
 pub(super) async fn audit(
     State(app): State<Arc<App>>,
     _operator: As<Operator>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    audit_events::list(&app, Tenant::default(), query.as_deref()).await
+    audit_events::list_all(&app, query.as_deref()).await
 }
