@@ -64,7 +64,8 @@ async fn an_operator_makes_a_tenant_and_the_tenant_makes_keys() {
         10: organization_key 4, key.create, key 6
         11: organization_key 4, key.create, key 7
         12: organization_key 4, key.update, key 5
-        13: secret_key 7, key.revoke, key 6"#]].assert_eq(&all);
+        13: secret_key 7, key.revoke, key 6"#]]
+    .assert_eq(&all);
     let organization = log(owner, "/api/admin/audit-events").await;
     expect![[r#"
         6: operator_key 1, organization.create, organization 2
@@ -74,7 +75,8 @@ async fn an_operator_makes_a_tenant_and_the_tenant_makes_keys() {
         10: organization_key 4, key.create, key 6
         11: organization_key 4, key.create, key 7
         12: organization_key 4, key.update, key 5
-        13: secret_key 7, key.revoke, key 6"#]].assert_eq(&organization);
+        13: secret_key 7, key.revoke, key 6"#]]
+    .assert_eq(&organization);
     let own = log(lead_value, "/api/client/audit-events").await;
     expect![[r#"
         8: organization_key 4, project.create, project 2
@@ -82,7 +84,8 @@ async fn an_operator_makes_a_tenant_and_the_tenant_makes_keys() {
         10: organization_key 4, key.create, key 6
         11: organization_key 4, key.create, key 7
         12: organization_key 4, key.update, key 5
-        13: secret_key 7, key.revoke, key 6"#]].assert_eq(&own);
+        13: secret_key 7, key.revoke, key 6"#]]
+    .assert_eq(&own);
 
     let report = app.app.store.verify_audit().await.unwrap();
     assert_eq!((report.entries, report.faults), (13, vec![]));
