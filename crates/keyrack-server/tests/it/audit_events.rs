@@ -123,7 +123,7 @@ async fn a_project_sees_its_own_events() {
 #[tokio::test]
 async fn an_organization_sees_its_own_events_and_those_of_its_projects() {
     let (app, owner) = eventful().await;
-    let listed = app.ask(&owner, ("GET", &format!("{ADMIN}?limit=2")), None).await;
+    let listed = app.ask(&owner, ("GET", &format!("{ADMIN}?limit=1")), None).await;
     expect![[r#"
         200
         content-type: application/json
@@ -135,7 +135,7 @@ async fn an_organization_sees_its_own_events_and_those_of_its_projects() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368618
         x-ratelimit-tier: starter
-        content-length: 1140
+        content-length: 642
 
         {
           "results": [
@@ -170,42 +170,11 @@ async fn an_organization_sees_its_own_events_and_those_of_its_projects() {
               },
               "request_id": "req_D5R6J02AM1V6Y2ETV84KC38DAE",
               "hash": "a2bfef2621801655f4a0dbde500dcd403cf477a3a315b95ece6ee1b2939fb5b3"
-            },
-            {
-              "id": 10,
-              "at": "2026-04-28T09:30:04.123Z",
-              "actor": {
-                "kind": "organization_key",
-                "id": 4
-              },
-              "action": "key.update",
-              "target": {
-                "kind": "key",
-                "id": 5
-              },
-              "before": {
-                "name": "bot",
-                "scope": "secret",
-                "role": "support",
-                "value": "sk_****H2YC",
-                "description": null,
-                "is_system_key": false
-              },
-              "after": {
-                "name": "bot",
-                "scope": "secret",
-                "role": "editor",
-                "value": "sk_****H2YC",
-                "description": null,
-                "is_system_key": false
-              },
-              "request_id": "req_S4HNP5SMNCA46GGAAXAFZD5E8J",
-              "hash": "df90b81278fd02997a10590a56f0bdbab49e8a547f5c85594344ceec1086effa"
             }
           ],
-          "nextCursor": "ydb5a0QD_k6B9xv3lSJmc3sidmFsdWUiOjEwLCJpZCI6MTB9",
+          "nextCursor": "QQPibXRQhHJ9_Qy7sFbHeXsidmFsdWUiOjExLCJpZCI6MTF9",
           "prevCursor": null,
-          "limit": 2
+          "limit": 1
         }
     "#]]
     .assert_eq(&listed.snapshot());

@@ -207,7 +207,7 @@ async fn a_kept_value_is_nowhere_on_disk() {
         let bytes = std::fs::read(&path).unwrap();
         for value in &values {
             // Not even a good part of it, but for the four characters of the mask.
-            let part = value[3..19].as_bytes();
+            let part = &value.as_bytes()[3..19];
             assert!(!bytes.windows(part.len()).any(|window| window == part), "{}", path.display());
         }
     }
