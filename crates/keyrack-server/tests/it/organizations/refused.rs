@@ -96,6 +96,7 @@ async fn usernames_and_domains_have_a_form() {
     for (field, value, code) in [
         ("username", json!(""), "parameter_invalid_empty"),
         ("username", json!("x".repeat(65)), "parameter_invalid_format"),
+        ("username", json!("Acme"), "parameter_invalid_format"),
         ("username", json!("a_b"), "parameter_invalid_format"),
         ("username", json!("caf\u{e9}"), "parameter_invalid_format"),
         ("username", json!(null), "parameter_invalid_format"),
