@@ -61,11 +61,9 @@ impl Denial {
 
     /// The error code of this denial (contract section 5).
     pub const fn code(self) -> &'static str {
-        match self {
-            Self::Malformed | Self::Unknown | Self::Revoked | Self::Suspended | Self::WrongSurface => {
-                "authentication_required"
-            }
-            Self::ScopeTooSmall | Self::RoleTooSmall { .. } => "permission_denied",
+        match self.status() {
+            401 => "authentication_required",
+            _ => "permission_denied",
         }
     }
 }

@@ -164,6 +164,20 @@ impl TestApp {
         Self { router: http::service(Arc::clone(&app)), app, clock, first_keys, dir }
     }
 
+    /// The same installation after a restart: all it knows is what it had on disk.
+    pub(crate) async fn restarted(self) -> Self {
+        let Self { app, clock, first_keys, dir, .. } = self;
+        app.store.close().await;
+        let root_key = RootKey::load(&dir.path().join("root.key")).unwrap();
+        let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
+        let store = Store::open(dir.path(), &root_key, Arc::clone(&verifier), clock.clone()).await.unwrap();
+        assert!(store.was_set_up());
+        store.load().await.unwrap();
+        let (types, random) = (app.problem_types.clone(), Arc::clone(&app.random));
+        let app = Arc::new(App::new(store, verifier, &root_key, plenty(), types, clock.clone(), random));
+        Self { router: http::service(Arc::clone(&app)), app, clock, first_keys, dir }
+    }
+
     pub(crate) fn database(&self) -> PathBuf {
         self.data_dir().join("keyrack.db")
     }

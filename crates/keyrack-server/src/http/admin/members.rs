@@ -93,7 +93,7 @@ fn parse_role(body: Object) -> Result<ProjectRole, Problem> {
 
 /// List the members of a project
 ///
-/// The `member` keys that were given it; `admin` and `owner` keys reach every project.
+/// The keys that were given it while they were of role `member`. `admin` and `owner` keys reach every project.
 #[utoipa::path(
     get, path = "/api/admin/projects/{projectId}/members", operation_id = "listMembers", tag = "Members",
     params(("projectId" = i64, Path, description = "Number of the project", example = 1), ListParams),
