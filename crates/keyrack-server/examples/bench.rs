@@ -58,6 +58,15 @@ fn main() {
     let (server, _client, start) = Server::start(binary, &dir, &admin);
     println!("start with {:>6} keys              {:>10.1} ms", 3 + 2 * calls, start.as_secs_f64() * 1e3);
     println!("memory with them                    {:>10.1} MB", server.resident_megabytes());
+
+    let mut operator = Client::connect(&server.address, keys["operator_key"].as_str().unwrap());
+    let mut owner = Client::connect(&server.address, keys["organization_key"].as_str().unwrap());
+    let suspended = repeat(1, || operator.call("POST", "/api/operator/organizations/1/suspend", ""));
+    operator.call("POST", "/api/operator/organizations/1/resume", "");
+    show("suspend all of them", &suspended);
+    let archived = repeat(1, || owner.call("DELETE", "/api/admin/projects/1?confirm=true", ""));
+    show("archive all of them", &archived);
+    println!("memory at the most                  {:>10.1} MB", server.most_resident_megabytes());
 }
 
 fn parallel(address: &str, admin: &str, calls: usize) -> f64 {
@@ -130,8 +139,16 @@ impl Server {
     }
 
     fn resident_megabytes(&self) -> f64 {
+        self.megabytes("VmRSS")
+    }
+
+    fn most_resident_megabytes(&self) -> f64 {
+        self.megabytes("VmHWM")
+    }
+
+    fn megabytes(&self, field: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1e3
     }
 }
