@@ -34,6 +34,7 @@ use self::transaction::WriterState;
 pub use self::transaction::{Need, Writing};
 pub use self::writing::By;
 use crate::clock::Clock;
+use crate::kept::Kept;
 use crate::root_key::{MacKey, RootKey};
 
 /// Name of the database in the data directory.
@@ -170,4 +171,8 @@ impl Store {
 
 fn no_head() -> StoreError {
     StoreError::Damaged { what: "the newest audit hash is gone".to_owned() }
+}
+
+fn not_in_force(row: &impl Kept) -> StoreError {
+    StoreError::Damaged { what: format!("the row of {} is not the one that is in force", row.reference()) }
 }

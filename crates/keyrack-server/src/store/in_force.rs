@@ -37,6 +37,17 @@ impl Effect {
     }
 }
 
+/// How a row stands to what is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    /// It is in force, or newer and about to be.
+    Current,
+    /// Something newer is: it was read before that was committed, or it was put back.
+    Superseded,
+    /// Nothing of it is: it was refused, it is over, or it is not acknowledged yet.
+    NotInForce,
+}
+
 /// The state in force.
 pub(super) struct InForce {
     verifier: Arc<Verifier>,
@@ -101,18 +112,22 @@ impl InForce {
         }
     }
 
-    /// Whether a row may be shown that was read outside of a change: it is in force, or newer and about to be.
-    pub(super) fn may_be_shown(&self, row: &Effect) -> bool {
-        match row {
+    /// How a row that was read outside of a change stands to what is in force.
+    pub(super) fn age_of(&self, row: &Effect) -> Age {
+        let (known, read) = match row {
             Effect::Key(digest, KeyChange::Put(record)) => match self.verifier.index().find(digest) {
-                Ok(Lookup::Live(known) | Lookup::Suspended(known)) => known.version <= record.version,
-                Ok(Lookup::Dead(_) | Lookup::Absent) | Err(_) => false,
+                Ok(Lookup::Live(known) | Lookup::Suspended(known)) => (Some(known.version), record.version),
+                Ok(Lookup::Dead(_) | Lookup::Absent) | Err(_) => return Age::NotInForce,
             },
-            Effect::Key(_, KeyChange::Revoke { .. }) => false,
+            Effect::Key(_, KeyChange::Revoke { .. }) => return Age::NotInForce,
             Effect::Other { reference, version, .. } => {
-                let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-                versions.get(reference).is_some_and(|known| known <= version)
+                (self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(reference).copied(), *version)
             }
+        };
+        match known {
+            None => Age::NotInForce,
+            Some(known) if known <= read => Age::Current,
+            Some(_) => Age::Superseded,
         }
     }
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use keyrack::{KeyId, OrganizationId, ProjectId, ProjectRole};
 
-use super::{Store, StoreError, Table, no_head, sql};
+use super::in_force::Age;
+use super::{Store, StoreError, Table, no_head, not_in_force, sql};
 use crate::audit::Entry;
 use crate::keys::Place;
 use crate::listing::{Anchor, List, Listing};
@@ -48,9 +49,14 @@ pub trait Find {
 impl Find for &Store {
     async fn find<K: Table>(&mut self, at: K::Place) -> Result<Option<K>, StoreError> {
         let mut finder = self.finders.acquire().await?;
-        match K::find(&mut finder, at).await? {
-            Some(row) => self.shown(&row),
-            None => Ok(None),
+        let Some(row) = K::find(&mut finder, at).await? else { return Ok(None) };
+        match self.shown(&row) {
+            Ok(found) => Ok(found),
+            // A newer one was committed while it was read: who looks again sees that.
+            Err(_) => {
+                let row = K::find(&mut finder, at).await?;
+                row.map_or(Ok(None), |row| self.shown(&row))
+            }
         }
     }
 }
@@ -67,9 +73,29 @@ impl Store {
         listing: &Listing,
         read: impl Fn(&Self, &sql::Row) -> Result<Option<(T, usize)>, StoreError> + Send + Sync,
     ) -> Result<Rows<T>, StoreError> {
+        let (rows, is_whole) = self.page_once(list, listing, &read).await?;
+        if is_whole {
+            return Ok(rows);
+        }
+        // What changes while it is read is not left out: who looks again sees it as it is now.
+        Ok(self
+            .page_once(list, listing, |store, row| {
+                read(store, row).inspect_err(|error| tracing::error!(%error, "left a damaged row out of a list"))
+            })
+            .await?
+            .0)
+    }
+
+    /// Reads a page, and says whether all of its rows could be used.
+    async fn page_once<T: Send>(
+        &self,
+        list: &List,
+        listing: &Listing,
+        read: impl Fn(&Self, &sql::Row) -> Result<Option<(T, usize)>, StoreError> + Send + Sync,
+    ) -> Result<(Rows<T>, bool), StoreError> {
         let mut reader = self.readers.acquire().await?;
         let mut rows = Rows { items: Vec::new(), nearest: None, farthest: None, more: false };
-        let (mut seen, mut bytes) = (0, 0);
+        let (mut seen, mut bytes, mut is_whole) = (0, 0, true);
         sql::page(&mut reader, list, listing, |row| {
             if seen == listing.rows_to_show || bytes > MOST_PAGE_BYTES {
                 rows.more = true;
@@ -85,18 +111,23 @@ impl Store {
                     rows.items.push(item);
                 }
                 Ok(None) => {}
-                Err(error) => tracing::error!(%error, "left a damaged row out of a list"),
+                Err(_) => is_whole = false,
             }
             Ok(true)
         })
         .await?;
-        Ok(rows)
+        Ok((rows, is_whole))
     }
 
-    /// A row that was read outside of a change, if it may be shown.
+    /// A row that was read outside of a change, if it may be shown. An error if it is damaged, or older than what is in
+    /// force.
     fn shown<K: Table>(&self, row: &sql::Row) -> Result<Option<K>, StoreError> {
         let found: K = self.authentic(row)?;
-        Ok(self.in_force.may_be_shown(&found.effect()).then_some(found))
+        match self.in_force.age_of(&found.effect()) {
+            Age::Current => Ok(Some(found)),
+            Age::NotInForce => Ok(None),
+            Age::Superseded => Err(not_in_force(&found)),
+        }
     }
 
     /// Reads a row of a list of things that are kept.

@@ -5,7 +5,7 @@ use keyrack::{OrganizationId, ProjectId};
 use super::live_sum::LiveSum;
 use super::reading::{Beneath, Find};
 use super::transaction::Writing;
-use super::{StoreError, Table, sql};
+use super::{StoreError, Table, not_in_force, sql};
 use crate::actor::Actor;
 use crate::audit::{Entry, Event, NO_HASH};
 use crate::clock::Timestamp;
@@ -63,7 +63,7 @@ impl Writing {
         if self.store.in_force.holds(&found.effect(), &self.effects) {
             return Ok(found);
         }
-        Err(StoreError::Damaged { what: format!("the row of {} is not the one that is in force", found.reference()) })
+        Err(not_in_force(&found))
     }
 
     /// Some live keys of a place whose numbers are above `after`, lowest first, and the number to go on from; none of that
