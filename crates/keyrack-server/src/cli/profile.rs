@@ -247,7 +247,9 @@ mod tests {
                 profile.put(key(kind, byte));
             }
             profiles.put(profile);
-            profiles.save(&random::OsRandom).unwrap();
+            let file = profiles.save(&random::OsRandom).unwrap();
+            let mode = |path: &Path| path.metadata().unwrap().mode() & 0o777;
+            assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
         }
         for (name, byte) in [("default", 1), ("work", 2)] {
             let mut profiles = at(home.path(), name).unwrap();

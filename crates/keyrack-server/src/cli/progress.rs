@@ -12,6 +12,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// What is done before this needs no explanation.
 const PATIENCE: Duration = Duration::from_secs(1);
 const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
+const SPINNER: &str = "{spinner} {msg}";
+const COUNT: &str = "{spinner} {msg}: {pos}";
+const BAR: &str = "{msg} [{wide_bar}] {pos}/{len} {eta}";
 
 /// Something under way; what is shown of it is cleared when this is dropped.
 pub(super) struct Progress {
@@ -22,17 +25,17 @@ pub(super) struct Progress {
 impl Progress {
     /// One thing of unknown length.
     pub(super) fn spinner(what: &'static str) -> Self {
-        Self::start(what, "{spinner} {msg}", 0)
+        Self::start(what, SPINNER, 0)
     }
 
     /// Things that are counted, nobody knows how far.
     pub(super) fn count(what: &'static str) -> Self {
-        Self::start(what, "{spinner} {msg}: {pos}", 0)
+        Self::start(what, COUNT, 0)
     }
 
     /// A known number of things.
     pub(super) fn of(what: &'static str, total: u64) -> Self {
-        Self::start(what, "{msg} [{wide_bar}] {pos}/{len} {eta}", total)
+        Self::start(what, BAR, total)
     }
 
     /// So many more are done.
@@ -51,7 +54,8 @@ impl Progress {
             if stopped.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
-            let style = ProgressStyle::with_template(template).expect("the templates above are well formed");
+            let style =
+                ProgressStyle::with_template(template).expect("the templates are well formed; a test reads them");
             let bar = ProgressBar::new(total).with_style(style).with_message(what);
             while stopped.recv_timeout(REDRAW_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 bar.set_position(seen.load(Ordering::Relaxed));
@@ -68,6 +72,18 @@ impl Drop for Progress {
         if let Some((stop, painter)) = self.painter.take() {
             drop(stop);
             painter.join().ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_templates_are_well_formed() {
+        for template in [SPINNER, COUNT, BAR] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }
 }
