@@ -20,6 +20,7 @@ mod disk;
 mod errors;
 mod flips;
 mod idempotency;
+mod isolation;
 mod limits;
 mod listing;
 mod refusals;
