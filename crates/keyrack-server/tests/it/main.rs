@@ -24,6 +24,7 @@ mod isolation;
 mod limits;
 mod listing;
 mod refusals;
+mod roles;
 mod server;
 mod strangers;
 mod tampering;
