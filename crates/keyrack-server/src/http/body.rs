@@ -22,6 +22,24 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// # Errors
 /// A problem for another media type, any content encoding, a body too large, too slow or broken off.
 pub async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
+    check_media_type(headers)?;
+    collect(body).await
+}
+
+/// The bytes of a body that may be left out. Whether it was shows at its end only: an empty one may come in no chunks, and
+/// what type it would have had does not matter.
+///
+/// # Errors
+/// As for [`read`], if there is a body.
+pub async fn read_if_any(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
+    let bytes = collect(body).await?;
+    if !bytes.is_empty() {
+        check_media_type(headers)?;
+    }
+    Ok(bytes)
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     let mut media_types = headers.get_all(CONTENT_TYPE).iter();
     let is_json = match (media_types.next(), media_types.next()) {
         (Some(only), None) => only.to_str().is_ok_and(|text| {
@@ -33,6 +51,10 @@ pub async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
         let message = "Send the body as `Content-Type: application/json`, without a `Content-Encoding`.";
         return Err(Problem::new(Code::MediaTypeUnsupported, message));
     }
+    Ok(())
+}
+
+async fn collect(body: Body) -> Result<Vec<u8>, Problem> {
     let collected = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, MOST_BODY_BYTES).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),

@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody as _};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use tracing::Instrument as _;
@@ -47,9 +48,8 @@ impl Asked {
     pub(super) async fn read(request: Request) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         let idempotency_key = idempotency_key(&parts.headers)?;
-        let path = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
         let body = body::read(&parts.headers, body).await?;
-        Ok(Self { method: parts.method.to_string(), path, idempotency_key, body })
+        Ok(Self::of(&parts, idempotency_key, body))
     }
 
     /// Reads a request that says all it has to say in its path: its body is empty, or an empty object.
@@ -57,16 +57,17 @@ impl Asked {
     /// # Errors
     /// A problem if the `Idempotency-Key` or the body is not usable.
     pub(super) async fn read_bare(request: Request) -> Result<(Self, Result<(), Problem>), Problem> {
-        if request.body().size_hint().exact() == Some(0) {
-            let (parts, _) = request.into_parts();
-            let idempotency_key = idempotency_key(&parts.headers)?;
-            let path = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
-            let asked = Self { method: parts.method.to_string(), path, idempotency_key, body: Vec::new() };
-            return Ok((asked, Ok(())));
-        }
-        let asked = Self::read(request).await?;
-        let checked = body::parse(&asked.body).and_then(|object| Fields::of(object).finish());
-        Ok((asked, checked))
+        let (parts, body) = request.into_parts();
+        let idempotency_key = idempotency_key(&parts.headers)?;
+        let body = body::read_if_any(&parts.headers, body).await?;
+        let is_nothing = |body: &[u8]| body::parse(body).and_then(|object| Fields::of(object).finish());
+        let checked = if body.is_empty() { Ok(()) } else { is_nothing(&body) };
+        Ok((Self::of(&parts, idempotency_key, body), checked))
+    }
+
+    fn of(parts: &Parts, idempotency_key: Option<Vec<u8>>, body: Vec<u8>) -> Self {
+        let path = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+        Self { method: parts.method.to_string(), path, idempotency_key, body }
     }
 }
 

@@ -12,6 +12,7 @@
 mod anomalies;
 mod api_description;
 mod app;
+mod bodies;
 mod canary;
 mod cli;
 mod client_keys;
