@@ -38,6 +38,7 @@ pub struct Check {
     kept: BTreeMap<Reference, u32>,
     /// What is live.
     live: BTreeSet<Reference>,
+    adds_up: bool,
 }
 
 impl Default for Check {
@@ -52,6 +53,7 @@ impl Default for Check {
             newest: BTreeMap::new(),
             kept: BTreeMap::new(),
             live: BTreeSet::new(),
+            adds_up: true,
         }
     }
 }
@@ -84,11 +86,9 @@ impl Check {
         self.is_whole = self.faults.is_empty();
     }
 
-    /// Whether the live rows add up to the sum that is kept apart from them; asked last.
-    pub fn sum(&mut self, adds_up: bool) {
-        if !adds_up && self.faults.is_empty() {
-            self.faults.push("the live rows do not add up to the sum that was authenticated".to_owned());
-        }
+    /// Whether the live rows add up to the sum that is kept apart from them.
+    pub const fn sum(&mut self, adds_up: bool) {
+        self.adds_up = adds_up;
     }
 
     /// A live row, as the start reads it.
@@ -128,9 +128,12 @@ impl Check {
     /// What was found.
     pub fn report(mut self) -> Report {
         let gone: Vec<_> = self.newest.keys().copied().collect();
-        // Damaged rows were not compared, so what is left over is only a fault of its own if no row is damaged.
+        // Damaged rows were not compared and not added, so what is left over, or does not add up, is only a fault of its
+        // own if no row is damaged.
         if self.faults.is_empty() {
             self.faults.extend(gone.iter().map(|gone| format!("{gone} is in the log, but its row is gone")));
+            let sum = "the live rows do not add up to the sum that was authenticated";
+            self.faults.extend((!self.adds_up).then(|| sum.to_owned()));
         }
         Report {
             entries: self.seq,
