@@ -80,6 +80,20 @@ impl InForce {
         }
     }
 
+    /// The version that is in force of what a row is of, if any is; of a dead key, one that no row has.
+    pub(super) fn version(&self, row: &Effect) -> Option<u32> {
+        match row {
+            Effect::Key(digest, _) => match self.verifier.index().find(digest).ok()? {
+                Lookup::Live(record) | Lookup::Suspended(record) => Some(record.version),
+                Lookup::Dead(_) => Some(u32::MAX),
+                Lookup::Absent => None,
+            },
+            Effect::Other { reference, .. } => {
+                self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(reference).copied()
+            }
+        }
+    }
+
     /// Whether a thing other than a key is in force at all.
     pub(super) fn knows(&self, reference: Reference) -> bool {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&reference)

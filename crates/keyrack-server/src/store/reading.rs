@@ -1,11 +1,14 @@
 //! Reading outside of a change: what is committed, from the pool.
 
-use keyrack::{OrganizationId, ProjectRole};
+use std::collections::HashMap;
+
+use keyrack::{KeyId, OrganizationId, ProjectId, ProjectRole};
 
 use super::{Store, StoreError, Table, sql};
 use crate::audit::Entry;
+use crate::kept::Kept;
 use crate::listing::{Anchor, List, Listing};
-use crate::tenancy::{Member, Organization, Project};
+use crate::tenancy::{Member, Organization};
 
 /// Part of a list, nearest to the listing's anchor first.
 #[derive(Debug)]
@@ -38,12 +41,27 @@ pub trait Find {
     fn find<K: Table>(&mut self, at: K::Place) -> impl Future<Output = Result<Option<K>, StoreError>> + Send;
 }
 
+/// What is found here decides too who may do what: nothing is found that was put back, or that a start refused.
 impl Find for &Store {
     async fn find<K: Table>(&mut self, at: K::Place) -> Result<Option<K>, StoreError> {
         let mut reader = self.readers.acquire().await?;
-        let row = K::find(&mut reader, at).await?;
-        row.map(|row| self.authentic(&row)).transpose()
+        let Some(row) = K::find(&mut reader, at).await? else { return Ok(None) };
+        let mut found: K = self.authentic(&row)?;
+        if self.is_superseded(&found) {
+            // What is in force was committed first: who looks again sees it, unless an old row was put back.
+            let Some(row) = K::find(&mut reader, at).await? else { return Ok(None) };
+            found = self.authentic(&row)?;
+            if self.is_superseded(&found) {
+                return Err(not_in_force(&found));
+            }
+        }
+        // One that is not in force at all was refused at the start, or is not acknowledged yet.
+        Ok(self.in_force.version(&found.effect()).is_some().then_some(found))
     }
+}
+
+fn not_in_force(row: &impl Kept) -> StoreError {
+    StoreError::Damaged { what: format!("the row of {} is not the one that is in force", row.reference()) }
 }
 
 impl Store {
@@ -94,12 +112,24 @@ impl Store {
         Ok((self.authentic(row)?, sql::beneath(row)?))
     }
 
-    /// Reads a row of a list of projects, with the role that the list says its reader has there.
+    /// The projects that a `member` key was given, and as what.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub fn read_project(&self, row: &sql::Row) -> Result<(Project, Option<ProjectRole>), StoreError> {
-        Ok((self.authentic(row)?, sql::member_role(row)))
+    /// [`StoreError`] if they cannot be read.
+    pub async fn projects_of(&self, key: KeyId) -> Result<HashMap<ProjectId, ProjectRole>, StoreError> {
+        let projects = sql::projects_of(&mut *self.readers.acquire().await?, key).await?;
+        let mut given = HashMap::new();
+        for project in projects {
+            let member = (&*self).find::<Member>((project, key)).await;
+            let left_out = |error: &StoreError| tracing::error!(%error, "left a membership out of a list");
+            let role = member.inspect_err(left_out).ok().flatten().and_then(|member| member.role);
+            given.extend(role.map(|role| (project, role)));
+        }
+        Ok(given)
+    }
+
+    fn is_superseded(&self, row: &impl Table) -> bool {
+        self.in_force.version(&row.effect()).is_some_and(|newest| row.version() < newest)
     }
 
     /// Reads a row of a list of members, with name and mask of the key.

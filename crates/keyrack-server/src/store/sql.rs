@@ -17,9 +17,9 @@ pub(super) use self::audit::{
     set_audit_head, take_seqs,
 };
 pub(super) use self::keys::{count_live_keys, live_keys};
-pub(super) use self::pages::{anchor_of, key_of_member, member_role, page};
+pub(super) use self::pages::{anchor_of, key_of_member, page};
 pub(super) use self::replies::{delete_expired_replies, insert_reply, reply};
-pub(super) use self::tenancy::{beneath, counts_beneath, live_projects, username_is_taken};
+pub(super) use self::tenancy::{beneath, counts_beneath, live_projects, projects_of, username_is_taken};
 use super::{Effect, StoreError};
 use crate::actor::{Actor, ActorKind};
 use crate::clock::Timestamp;

@@ -20,9 +20,11 @@ use super::super::projects::{ChangeProject, CreateProject, ProjectBody, parse_ne
 use super::super::{ok, query, raw_json, to_json};
 use super::organization_of;
 use crate::app::App;
+use crate::kept::Kept as _;
 use crate::listing::List;
 use crate::projects;
-use crate::store::Need;
+use crate::store::{Need, Row, Store, StoreError};
+use crate::tenancy::Project;
 
 /// Something that was archived, and how many keys died with it.
 #[derive(Serialize, ToSchema)]
@@ -78,18 +80,25 @@ pub(in crate::http) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let own = organization_of(&caller.key)?;
-    let list = match own.role {
-        OrganizationRole::Member => List::ProjectsOf(caller.key.id()),
-        OrganizationRole::Admin | OrganizationRole::Owner => List::Projects(own.organization),
+    let (list, given) = match own.role {
+        OrganizationRole::Member => {
+            (List::ProjectsOf(caller.key.id()), Some(app.store.projects_of(caller.key.id()).await?))
+        }
+        OrganizationRole::Admin | OrganizationRole::Owner => (List::Projects(own.organization), None),
     };
-    paging::of_query(
-        &app,
-        &list,
-        query.as_deref(),
-        |store, row| store.read_project(row),
-        |(project, role)| raw_json(&ProjectBody::of(project, role.unwrap_or(ProjectRole::Admin))),
-    )
-    .await
+    // The list goes by the rows of memberships as they lie there; who is shown a project goes by those in force.
+    let role_in = |project: &Project| match &given {
+        Some(given) => given.get(&project.id).copied(),
+        None => Some(ProjectRole::Admin),
+    };
+    let read = |store: &Store, row: &Row| {
+        let project: Project = store.read_row(row)?;
+        let not_given = || StoreError::Damaged { what: format!("{} was not given", project.reference()) };
+        let role = role_in(&project).ok_or_else(not_given)?;
+        Ok((project, role))
+    };
+    paging::of_query(&app, &list, query.as_deref(), read, |(project, role)| raw_json(&ProjectBody::of(project, *role)))
+        .await
 }
 
 /// Read a project

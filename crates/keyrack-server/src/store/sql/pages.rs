@@ -1,6 +1,5 @@
 //! Pages of lists.
 
-use keyrack::ProjectRole;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection as Connection};
 
 use super::audit::entry_columns;
@@ -48,7 +47,7 @@ fn source(list: &List, sort: Sort) -> Source {
             searched: &["name_folded", "description_folded"],
         },
         List::ProjectsOf(_) => Source {
-            columns: format!("{}, members.role AS member_role", qualified("projects", Project::COLUMNS)),
+            columns: qualified("projects", Project::COLUMNS),
             from: "projects JOIN members ON members.project_id = projects.id",
             id: "projects.id",
             sorted_by: sort.pick([
@@ -169,11 +168,6 @@ fn push_audit(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
     if let Some(action) = &filter.action {
         query.push(" AND action = ").push_bind(action.clone());
     }
-}
-
-/// The role that a list of projects says its reader has.
-pub(in crate::store) fn member_role(row: &Row) -> Option<ProjectRole> {
-    ProjectRole::from_position(u8::try_from(row.try_get::<i64, _>("member_role").ok()?).ok()?)
 }
 
 /// Name and mask of the key of a row of a list of members.

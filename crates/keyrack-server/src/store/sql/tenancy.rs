@@ -130,6 +130,13 @@ pub(in crate::store) async fn live_projects(
     sqlx::query(AssertSqlSafe(statement)).bind(i64::from(organization.0)).fetch_all(on).await
 }
 
+/// The projects that a `member` key was given, by rows that are not checked.
+pub(in crate::store) async fn projects_of(on: &mut Connection, key: KeyId) -> Result<Vec<ProjectId>, sqlx::Error> {
+    let statement = format!("SELECT project_id FROM members WHERE key_id = $1 AND {}", Member::LIVE);
+    let rows = sqlx::query(AssertSqlSafe(statement)).bind(key.0).fetch_all(on).await?;
+    Ok(rows.iter().filter_map(|row| number_of(row, "project_id")).map(ProjectId).collect())
+}
+
 impl Table for Project {
     /// The project, and the organization it must belong to if there is one.
     type Place = (ProjectId, Option<OrganizationId>);
