@@ -110,7 +110,7 @@ pub trait Kept {
     /// Whom it belongs to.
     fn tenant(&self) -> Tenant;
 
-    /// Whether it is in use: not revoked, archived or taken away.
+    /// Whether it may still change: not revoked or archived.
     fn is_live(&self) -> bool;
 
     /// What its MAC covers: every field.

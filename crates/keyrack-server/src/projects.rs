@@ -2,7 +2,7 @@
 
 use keyrack::{Holder, OrganizationId, OrganizationRole, ProjectId, ProjectRole, VerifiedKey};
 
-use crate::kept::{History, Kept as _};
+use crate::kept::History;
 use crate::keys::{self, Place};
 use crate::refusal::Refusal;
 use crate::store::{By, Find, StoreError, Writing};
@@ -201,7 +201,7 @@ pub async fn take(
 ) -> Result<(StoredKey, Member), Refusal> {
     let place = Place::Organization(caller.organization);
     let key = writing.find::<StoredKey>((place, key)).await?.ok_or(Refusal::NotFound)?;
-    let before = writing.find::<Member>((caller.project, key.id)).await?.filter(Member::is_live);
+    let before = writing.find::<Member>((caller.project, key.id)).await?.filter(|member| member.role.is_some());
     let before = before.ok_or(Refusal::NotFound)?;
     let history = before.history.changed(by.actor, writing.now());
     let after = Member { version: before.version + 1, role: None, history, ..before.clone() };

@@ -39,8 +39,9 @@ impl Kept for Member {
         Tenant { organization: Some(self.organization.0.into()), project: Some(self.project.0.into()) }
     }
 
+    /// One that was taken away may be given again, so its version must be known after a start: it stays among what is.
     fn is_live(&self) -> bool {
-        self.role.is_some()
+        true
     }
 
     fn canonical(&self) -> Canonical {
