@@ -46,7 +46,8 @@ pub async fn create(
     Ok((organization, key, value))
 }
 
-/// Suspends an organization, so that no key beneath it passes, or ends that. Doing it twice leaves no trace.
+/// Suspends an organization, so that no key beneath it passes, or ends that. Doing it twice leaves no trace. One whose row
+/// cannot be used is suspended in memory at once, and its keys are refused at every start.
 ///
 /// # Errors
 /// [`Refusal`]; nothing is changed then.
@@ -56,7 +57,10 @@ pub async fn set_standing(
     standing: Standing,
     by: &By,
 ) -> Result<Organization, Refusal> {
-    let before = writing.find::<Organization>(id).await?.ok_or(Refusal::NotFound)?;
+    let before = match standing {
+        Standing::Active => writing.find::<Organization>(id).await?.ok_or(Refusal::NotFound)?,
+        Standing::Suspended => stoppable(writing, id).await?,
+    };
     if before.standing == standing {
         return Ok(before);
     }
@@ -73,6 +77,7 @@ pub async fn set_standing(
 }
 
 /// Archives an organization: its projects end, and every key beneath it is revoked, for ever. Says how many there were.
+/// One whose row cannot be used is suspended in memory at once, if that was confirmed.
 ///
 /// # Errors
 /// [`Refusal`]; nothing is changed then.
@@ -82,11 +87,12 @@ pub async fn archive(
     is_confirmed: bool,
     by: &By,
 ) -> Result<(Organization, i64), Refusal> {
-    let before = writing.find::<Organization>(id).await?.ok_or(Refusal::NotFound)?;
     let beneath = Place::Beneath(id);
     if !is_confirmed {
+        writing.find::<Organization>(id).await?.ok_or(Refusal::NotFound)?;
         return Err(Refusal::Unconfirmed { keys: writing.count_live_keys(beneath).await? });
     }
+    let before = stoppable(writing, id).await?;
     let keys = keys::revoke_all(writing, beneath, by).await?;
     for project in writing.live_projects(id).await? {
         projects::put_away(writing, project, by).await?;
@@ -97,4 +103,13 @@ pub async fn archive(
     after.archived_at = Some(writing.now());
     writing.update(&before, &after, "organization.archive", by).await?;
     Ok((after, keys))
+}
+
+/// An organization whose keys are to pass no more. Whoever damages its row does not keep them alive with that.
+async fn stoppable(writing: &mut Writing, id: OrganizationId) -> Result<Organization, Refusal> {
+    let found = writing.find::<Organization>(id).await;
+    if matches!(found, Err(StoreError::Damaged { .. })) {
+        writing.suspend_in_memory(id);
+    }
+    found?.ok_or(Refusal::NotFound)
 }

@@ -10,7 +10,7 @@ use crate::actor::Actor;
 use crate::audit::{Entry, Event, NO_HASH};
 use crate::clock::Timestamp;
 use crate::crash::crash_point;
-use crate::kept::Kept;
+use crate::kept::{Kept, Kind, Reference};
 use crate::keys::Place;
 use crate::replies::KeptReply;
 use crate::stored_key::StoredKey;
@@ -96,6 +96,12 @@ impl Writing {
     /// Makes a key dead in memory whose row cannot be used.
     pub fn kill_in_memory(&self, place: Place, id: i64) {
         self.store.in_force.kill(|key| key.id.0 == id && place.holds(key.holder));
+    }
+
+    /// Suspends an organization in memory whose row cannot be used.
+    pub fn suspend_in_memory(&self, id: OrganizationId) {
+        tracing::error!(organization = id.0, "suspended an organization in memory whose row cannot be used");
+        self.store.in_force.refuse(Reference { kind: Kind::Organization, id: id.0.into() });
     }
 
     /// How many live keys there are in a place.
