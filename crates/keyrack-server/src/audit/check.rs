@@ -15,7 +15,7 @@ pub struct Report {
     pub keys: i64,
     /// What is wrong, first things first; empty if nothing is.
     pub faults: Vec<String>,
-    /// Whether every entry is there and as it was written.
+    /// Whether every entry is there and as it was written, and there are no rows that others must have made.
     pub is_whole: bool,
     /// What has a row that is older than the log says.
     pub put_back: Vec<Reference>,
@@ -113,9 +113,13 @@ impl Check {
                 let is_old = i64::from(kept) < version;
                 let what = if is_old { "an old row was put back" } else { "entries of the log are gone" };
                 self.put_back.extend(is_old.then_some(reference));
+                self.is_whole &= is_old;
                 self.faults.push(format!("{reference} is kept at version {kept}, the log ends with {version}: {what}"));
             }
-            None => self.faults.push(format!("{reference} is kept, but the log has no entry that made it")),
+            None => {
+                self.is_whole = false;
+                self.faults.push(format!("{reference} is kept, but the log has no entry that made it"));
+            }
         }
     }
 
