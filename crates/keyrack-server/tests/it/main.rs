@@ -29,4 +29,5 @@ mod roles;
 mod server;
 mod strangers;
 mod tampering;
+mod tenancy_tampering;
 mod torture;
