@@ -42,4 +42,5 @@ mod surfaces;
 mod suspension;
 mod system_keys;
 mod tampering;
+mod tenancy_tampering;
 mod torture;

@@ -233,8 +233,9 @@ fn a_tampered_key_is_found_and_does_not_pass() {
     assert!(dead(victim.found(
         "DELETE FROM api_keys WHERE id = 4",
         &expect![[r#"
+            key 4 is in the log, but its row is gone
             the live rows do not add up to the sum that was authenticated
-            keyrack: the audit log and the store do not agree: 1 fault(s), listed above
+            keyrack: the audit log and the store do not agree: 2 fault(s), listed above
         "#]]
     )));
 }
