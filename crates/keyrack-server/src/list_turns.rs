@@ -36,3 +36,41 @@ impl ListTurns {
         tokio::time::timeout(LIST_WAIT, turns.acquire_owned()).await.ok()?.ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use keyrack::{KeyId, KeyRecord, OrganizationRole, Requirement, decide};
+
+    use super::*;
+
+    fn owner_of(organization: u32) -> VerifiedKey {
+        let role = OrganizationRole::Owner;
+        let holder = Holder::Organization { organization: OrganizationId(organization), role };
+        let record = KeyRecord { id: KeyId(1), version: 1, holder };
+        decide(&record, Requirement::Organization { least: role }).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_tenant_never_has_all_the_turns() {
+        let turns = ListTurns::default();
+        let first = turns.wait(&owner_of(1)).await;
+        let second = turns.wait(&owner_of(1)).await;
+        assert!(first.is_some() && second.is_some());
+        assert!(turns.wait(&owner_of(1)).await.is_none(), "a third does not come");
+        assert!(turns.wait(&owner_of(2)).await.is_some());
+        drop(second);
+        assert!(turns.wait(&owner_of(1)).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tenants_whose_lists_are_done_are_forgotten() {
+        let turns = ListTurns::default();
+        let held = turns.wait(&owner_of(0)).await;
+        for organization in 1..5_000 {
+            assert!(turns.wait(&owner_of(organization)).await.is_some());
+        }
+        assert!(turns.0.lock().unwrap().len() <= MOST_IDLE_TURNS + 1);
+        assert!(turns.wait(&owner_of(0)).await.is_some());
+        assert!(held.is_some() && turns.wait(&owner_of(0)).await.is_some());
+    }
+}

@@ -37,6 +37,7 @@ mod projects;
 mod refusals;
 mod replays;
 mod server;
+mod stopping;
 mod strangers;
 mod surfaces;
 mod suspension;
