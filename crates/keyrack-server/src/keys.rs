@@ -1,12 +1,9 @@
 //! Issuing, changing and revoking keys of every kind. No HTTP, no SQL: every door uses these.
 
-use keyrack::{
-    ApiKey, Holder, KeyDigest, KeyId, KeyKind, OrganizationId, OrganizationRole, ProjectId, ProjectRole, Scope,
-};
+use keyrack::{ApiKey, Holder, KeyDigest, KeyId, KeyKind, OrganizationRole, ProjectId, ProjectRole, Scope};
 
-use crate::canonical::Canonical;
 use crate::kept::History;
-use crate::projects::ProjectCaller;
+use crate::place::{OrganizationCaller, Place, ProjectCaller};
 use crate::random::{self, Random};
 use crate::refusal::Refusal;
 use crate::store::{By, Find as _, StoreError, Writing};
@@ -17,50 +14,6 @@ use crate::tenancy::{Organization, Project};
 pub const MOST_NAME_CHARACTERS: usize = 255;
 /// Longest description of a key, in characters.
 pub const MOST_DESCRIPTION_CHARACTERS: usize = 2_048;
-
-/// Which keys are meant. Who is let into a place sees and touches those keys and no others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A project's keys, system keys included.
-    Project(ProjectId),
-    /// The system keys of a project.
-    System(ProjectId),
-    /// An organization's own keys.
-    Organization(OrganizationId),
-    /// Those and the keys of all its projects.
-    Beneath(OrganizationId),
-    /// The operator's keys.
-    Installation,
-}
-
-impl Place {
-    /// Whether the keys of a holder are of this place; of system keys it cannot tell them from others of the project.
-    pub fn holds(self, holder: Holder) -> bool {
-        match (self, holder) {
-            (Self::Project(id) | Self::System(id), Holder::Project { project, .. }) => id == project,
-            (Self::Organization(id), Holder::Organization { organization, .. })
-            | (Self::Beneath(id), Holder::Organization { organization, .. } | Holder::Project { organization, .. }) => {
-                id == organization
-            }
-            (Self::Installation, Holder::Operator) => true,
-            (
-                Self::Project(_) | Self::System(_) | Self::Organization(_) | Self::Beneath(_) | Self::Installation,
-                Holder::Project { .. } | Holder::Organization { .. } | Holder::Operator,
-            ) => false,
-        }
-    }
-
-    /// What sets this place apart from every other.
-    pub fn canonical(self) -> Canonical {
-        match self {
-            Self::Project(id) => Canonical::new("project").int(id.0.into()),
-            Self::System(id) => Canonical::new("system").int(id.0.into()),
-            Self::Organization(id) => Canonical::new("organization").int(id.0.into()),
-            Self::Beneath(id) => Canonical::new("beneath").int(id.0.into()),
-            Self::Installation => Canonical::new("installation"),
-        }
-    }
-}
 
 /// What people call a key, and say of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,21 +60,6 @@ pub struct KeyPatch {
     pub scope: Option<Scope>,
     /// A new role.
     pub role: Option<ProjectRole>,
-}
-
-/// A caller with an organization's key, and its role there: the highest it may grant.
-#[derive(Clone, Copy, Debug)]
-pub struct OrganizationCaller {
-    /// The organization.
-    pub organization: OrganizationId,
-    /// The caller's role.
-    pub role: OrganizationRole,
-}
-
-impl OrganizationCaller {
-    fn may_grant(self, role: OrganizationRole) -> Result<(), Refusal> {
-        if role > self.role { Err(Refusal::RoleAboveCaller { asked: role.as_str() }) } else { Ok(()) }
-    }
 }
 
 /// Makes a key of a project. The value comes back this one time and is kept nowhere.

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod list_turns;
 pub mod listing;
 pub mod organizations;
+pub mod place;
 pub mod process;
 pub mod projects;
 pub mod random;

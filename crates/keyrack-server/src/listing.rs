@@ -7,7 +7,7 @@ use crate::actor::ActorKind;
 use crate::canonical::Canonical;
 use crate::clock::Timestamp;
 use crate::kept::{Kind, Tenant};
-use crate::keys::Place;
+use crate::place::Place;
 use crate::root_key::MacKey;
 
 /// Rows to a page where nothing is asked for.

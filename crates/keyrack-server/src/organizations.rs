@@ -3,7 +3,8 @@
 use keyrack::{ApiKey, Holder, OrganizationId, OrganizationRole};
 
 use crate::kept::History;
-use crate::keys::{self, Labels, Place};
+use crate::keys::{self, Labels};
+use crate::place::Place;
 use crate::projects;
 use crate::random::Random;
 use crate::refusal::Refusal;

@@ -3,7 +3,8 @@
 use keyrack::{Holder, OrganizationId, OrganizationRole, ProjectId, ProjectRole, VerifiedKey};
 
 use crate::kept::History;
-use crate::keys::{self, Place};
+use crate::keys;
+use crate::place::{Place, ProjectCaller};
 use crate::refusal::Refusal;
 use crate::store::{By, Find, StoreError, Writing};
 use crate::stored_key::StoredKey;
@@ -15,43 +16,6 @@ pub const MOST_NAME_CHARACTERS: usize = 100;
 pub const MOST_WORD_CHARACTERS: usize = 255;
 /// Longest text.
 pub const MOST_TEXT_CHARACTERS: usize = 2_048;
-
-/// A caller in a project: where it may act, and up to which role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProjectCaller {
-    /// The project.
-    pub project: ProjectId,
-    /// The organization of the project.
-    pub organization: OrganizationId,
-    /// The caller's role there: the highest it may grant.
-    pub role: ProjectRole,
-}
-
-impl ProjectCaller {
-    /// The place of a project's own key, if it is one.
-    pub const fn of(key: &VerifiedKey) -> Option<Self> {
-        match key.holder() {
-            Holder::Project { project, organization, role, .. } => Some(Self { project, organization, role }),
-            Holder::Organization { .. } | Holder::Operator => None,
-        }
-    }
-
-    /// Refuses a caller whose role is too low.
-    ///
-    /// # Errors
-    /// [`Refusal::RoleTooLow`].
-    pub fn needs(self, least: ProjectRole) -> Result<Self, Refusal> {
-        if self.role < least { Err(Refusal::RoleTooLow { needs: least.as_str() }) } else { Ok(self) }
-    }
-
-    /// Refuses to give away more than the caller has.
-    ///
-    /// # Errors
-    /// [`Refusal::RoleAboveCaller`].
-    pub fn may_grant(self, role: ProjectRole) -> Result<(), Refusal> {
-        if role > self.role { Err(Refusal::RoleAboveCaller { asked: role.as_str() }) } else { Ok(()) }
-    }
-}
 
 /// Lets a caller into a project, if the project is there for it: a project's key into its own, an organization's `admin`
 /// and `owner` into every one of that organization as project `admin`, a `member` into those it was given, an operator

@@ -22,7 +22,7 @@ use super::{ok, to_json};
 use crate::app::App;
 use crate::audit::EntryBody;
 use crate::kept::Tenant;
-use crate::keys::OrganizationCaller;
+use crate::place::OrganizationCaller;
 use crate::refusal::Refusal;
 use crate::store::Find as _;
 use crate::tenancy::Organization;

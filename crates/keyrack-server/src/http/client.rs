@@ -19,7 +19,8 @@ use super::{ok, to_json};
 use crate::app::App;
 use crate::audit::EntryBody;
 use crate::kept::Tenant;
-use crate::projects::{self, ProjectCaller};
+use crate::place::ProjectCaller;
+use crate::projects;
 
 /// Create a key
 ///

@@ -1,5 +1,7 @@
 //! What is read is only used if it is as Keyrack wrote it.
 
+use std::collections::BTreeSet;
+
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::live_sum::LiveSum;
@@ -41,24 +43,22 @@ impl Store {
         let mut snapshot = reader.begin().await?;
         let head = sql::audit_head(&mut snapshot).await?.ok_or_else(no_head)?;
         let organizations = self.load_a::<Organization>(&mut snapshot, |_| {}).await?;
-        let mut orphans = Vec::new();
-        let keys = self.load_a::<StoredKey>(&mut snapshot, |key| {
-            let owner = key.tenant().organization.map(|id| Reference { kind: Kind::Organization, id });
-            orphans.extend(owner.filter(|owner| !self.in_force.knows(*owner)));
-        });
-        let keys = keys.await?;
+        let mut orphans = BTreeSet::new();
+        let keys = self
+            .load_a::<StoredKey>(&mut snapshot, |key| {
+                let owner = key.tenant().organization.map(|id| Reference { kind: Kind::Organization, id });
+                orphans.extend(owner.filter(|owner| !self.in_force.knows(*owner)));
+            })
+            .await?;
         let projects = self.load_a::<Project>(&mut snapshot, |_| {}).await?;
         let members = self.load_a::<Member>(&mut snapshot, |_| {}).await?;
-
-        orphans.sort_unstable();
-        orphans.dedup();
         for organization in orphans {
             tracing::error!(%organization, "refused every key of an organization whose row cannot be used");
             self.in_force.refuse(organization);
         }
-        let known_keys = keys.rows;
+        let mut loaded = Loaded { keys: keys.rows, refused: 0 };
         let all = [organizations, projects, members, keys];
-        let mut loaded = Loaded { keys: known_keys, refused: all.iter().map(|read| read.refused).sum() };
+        loaded.refused = all.iter().map(|read| read.refused).sum();
         let sum = all.iter().fold(LiveSum::default(), |sum, read| sum.and(read.sum));
         if !self.is_authentic(&head) || self.sum_of(&head) != Some(sum) {
             loaded.refused += self.explain(&mut snapshot, loaded.refused).await?;

@@ -7,8 +7,8 @@ use keyrack::{KeyId, OrganizationId, ProjectId, ProjectRole};
 use super::in_force::Age;
 use super::{Store, StoreError, Table, no_head, not_in_force, sql};
 use crate::audit::Entry;
-use crate::keys::Place;
 use crate::listing::{Anchor, List, Listing};
+use crate::place::Place;
 use crate::tenancy::{Member, Organization};
 
 /// Most bytes that a page may take: with `limit=-1`, more than that must be paged through.

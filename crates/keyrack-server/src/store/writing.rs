@@ -11,7 +11,7 @@ use crate::audit::{Entry, Event, NO_HASH};
 use crate::clock::Timestamp;
 use crate::crash::crash_point;
 use crate::kept::{Kept, Kind, Reference};
-use crate::keys::Place;
+use crate::place::Place;
 use crate::replies::KeptReply;
 use crate::stored_key::StoredKey;
 use crate::tenancy::Project;

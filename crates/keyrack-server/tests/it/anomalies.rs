@@ -3,7 +3,8 @@
 use keyrack::ProjectId;
 use keyrack_server::actor::Actor;
 use keyrack_server::kept::{Kind, Reference};
-use keyrack_server::keys::{self, Place};
+use keyrack_server::keys;
+use keyrack_server::place::Place;
 use keyrack_server::store::{By, Need};
 use serde_json::json;
 use sqlx::{Connection as _, SqliteConnection};

@@ -17,8 +17,8 @@ use keyrack::{
 };
 use keyrack_server::actor::Actor;
 use keyrack_server::config::Config;
-use keyrack_server::keys::{self, KeyPatch, Labels, NewKey, Place};
-use keyrack_server::projects::ProjectCaller;
+use keyrack_server::keys::{self, KeyPatch, Labels, NewKey};
+use keyrack_server::place::{Place, ProjectCaller};
 use keyrack_server::random::{self, OsRandom};
 use keyrack_server::serve::{self, Installation, ServeError};
 use keyrack_server::store::{By, DATABASE_FILE, Need, StoreError};

@@ -18,8 +18,9 @@ use super::super::problem::Problem;
 use super::super::{ok, raw_json, to_json};
 use super::organization_of;
 use crate::app::App;
-use crate::keys::{self, Place};
+use crate::keys;
 use crate::listing::List;
+use crate::place::Place;
 use crate::store::{Find as _, Need};
 use crate::stored_key::StoredKey;
 

@@ -18,8 +18,8 @@ use super::super::projects::{ChangeProject, CreateProject, ProjectBody, parse_ne
 use super::super::{ok, query, raw_json, to_json};
 use super::organization_of;
 use crate::app::App;
-use crate::keys::Place;
 use crate::listing::List;
+use crate::place::Place;
 use crate::projects;
 use crate::refusal::Refusal;
 use crate::store::{Need, Row, Store};

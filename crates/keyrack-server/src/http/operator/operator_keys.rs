@@ -18,8 +18,9 @@ use super::super::path::Ids;
 use super::super::problem::Problem;
 use super::super::{raw_json, to_json};
 use crate::app::App;
-use crate::keys::{self, Place};
+use crate::keys;
 use crate::listing::List;
+use crate::place::Place;
 use crate::store::Need;
 use crate::stored_key::StoredKey;
 

@@ -5,8 +5,8 @@ use sqlx::{AssertSqlSafe, Row as _, SqliteConnection as Connection};
 
 use super::{Decoded, Row, Table, bind_begun, bind_changed, history_columns, history_of};
 use crate::clock::Timestamp;
-use crate::keys::Place;
 use crate::listing::fold;
+use crate::place::Place;
 use crate::store::Effect;
 use crate::stored_key::{HolderColumns, StoredKey};
 
