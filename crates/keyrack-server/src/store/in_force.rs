@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keyrack::{KeyChange, KeyDigest, KeyRecord, Lookup, OrganizationId, Verifier};
+use keyrack::{Holder, KeyChange, KeyDigest, KeyRecord, Lookup, OrganizationId, Verifier};
 
 use super::StoreError;
 use crate::kept::{Kind, Reference};
@@ -99,15 +99,17 @@ impl InForce {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&reference)
     }
 
-    /// Takes what has no row that can be used out of force: a key is dead, the keys of an organization do not pass,
-    /// anything else is refused.
+    /// Takes what has no row that can be used out of force: a key is dead and so are the keys of a project, the keys of an
+    /// organization do not pass, a membership is refused.
     pub(super) fn refuse(&self, reference: Reference) {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).remove(&reference);
         if let Some(id) = organization(&reference) {
             self.verifier.index().suspend(id);
         }
-        if reference.kind == Kind::Key {
-            self.kill(|key| key.id.0 == reference.id);
+        match reference.kind {
+            Kind::Key => self.kill(|key| key.id.0 == reference.id),
+            Kind::Project => self.kill(|key| is_of_project(key.holder, reference.id)),
+            Kind::Organization | Kind::Member => {}
         }
     }
 
@@ -123,4 +125,8 @@ impl InForce {
 fn organization(reference: &Reference) -> Option<OrganizationId> {
     let is_organization = reference.kind == Kind::Organization;
     is_organization.then(|| u32::try_from(reference.id).ok()).flatten().map(OrganizationId)
+}
+
+fn is_of_project(holder: Holder, id: i64) -> bool {
+    matches!(holder, Holder::Project { project, .. } if i64::from(project.0) == id)
 }

@@ -6,7 +6,7 @@ use super::live_sum::LiveSum;
 use super::{Store, StoreError, Table, no_head, sql};
 use crate::audit;
 use crate::canonical::Canonical;
-use crate::kept::{Kept, Kind, Reference};
+use crate::kept::{Kept, Kind, Reference, Tenant};
 use crate::root_key::ROOT_KEY_VERSION;
 use crate::stored_key::StoredKey;
 use crate::tenancy::{Member, Organization, Project};
@@ -30,7 +30,7 @@ struct Read {
 
 impl Store {
     /// Brings every live row into force. A row that does not authenticate, or that is older than the audit log says, is
-    /// refused and reported; the keys of an organization whose row is refused do not pass.
+    /// refused and reported; the keys of an organization or project whose row is refused do not pass.
     ///
     /// # Errors
     /// [`StoreError`] if the rows cannot be read, or if it cannot be told which of them were tampered with; the index is
@@ -41,20 +41,22 @@ impl Store {
         let mut snapshot = reader.begin().await?;
         let head = sql::audit_head(&mut snapshot).await?.ok_or_else(no_head)?;
         let organizations = self.load_a::<Organization>(&mut snapshot, |_| {}).await?;
-        let mut orphans = Vec::new();
+        let projects = self.load_a::<Project>(&mut snapshot, |_| {}).await?;
+        let mut missed = Vec::new();
         let keys = self.load_a::<StoredKey>(&mut snapshot, |key| {
-            let owner = key.tenant().organization.map(|id| Reference { kind: Kind::Organization, id });
-            orphans.extend(owner.filter(|owner| !self.in_force.knows(*owner)));
+            let Tenant { organization, project } = key.tenant();
+            let owners = [(Kind::Organization, organization), (Kind::Project, project)];
+            let owners = owners.into_iter().filter_map(|(kind, id)| Some(Reference { kind, id: id? }));
+            missed.extend(owners.filter(|owner| !self.in_force.knows(*owner)));
         });
         let keys = keys.await?;
-        let projects = self.load_a::<Project>(&mut snapshot, |_| {}).await?;
         let members = self.load_a::<Member>(&mut snapshot, |_| {}).await?;
 
-        orphans.sort_unstable();
-        orphans.dedup();
-        for organization in orphans {
-            tracing::error!(%organization, "refused every key of an organization whose row cannot be used");
-            self.in_force.refuse(organization);
+        missed.sort_unstable();
+        missed.dedup();
+        for owner in missed {
+            tracing::error!(%owner, "refused every key of an owner that has ended or whose row cannot be used");
+            self.in_force.refuse(owner);
         }
         let known_keys = keys.rows;
         let all = [organizations, projects, members, keys];
