@@ -16,6 +16,7 @@ mod bodies;
 mod canary;
 mod cli;
 mod client_keys;
+mod concurrency;
 mod connections;
 mod disk;
 mod errors;
