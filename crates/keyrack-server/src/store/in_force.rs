@@ -73,8 +73,7 @@ impl InForce {
                     Some(id) => index.resume(id),
                     // Its keys were revoked one by one; one whose row was hidden meanwhile dies here.
                     None if reference.kind == Kind::Project && !is_live => {
-                        let of_it = |holder| matches!(holder, Holder::Project { project, .. } if i64::from(project.0) == reference.id);
-                        self.kill(|key| of_it(key.holder));
+                        self.kill(|key| is_of_project(key.holder, reference.id));
                     }
                     None => {}
                 }
@@ -141,15 +140,19 @@ impl InForce {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&reference)
     }
 
-    /// Takes what has no row that can be used out of force: a key is dead, the keys of an organization do not pass,
-    /// anything else is refused.
+    /// Takes what has no row that can be used out of force: a key is dead, and so are the keys of a project; the keys of an
+    /// organization do not pass, a membership is refused.
     pub(super) fn refuse(&self, reference: Reference) {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).remove(&reference);
-        if let Some(id) = organization(&reference) {
-            self.verifier.index().suspend(id);
-        }
-        if reference.kind == Kind::Key {
-            self.kill(|key| key.id.0 == reference.id);
+        match reference.kind {
+            Kind::Organization => {
+                if let Some(id) = organization(&reference) {
+                    self.verifier.index().suspend(id);
+                }
+            }
+            Kind::Project => drop(self.kill(|key| is_of_project(key.holder, reference.id))),
+            Kind::Key => drop(self.kill(|key| key.id.0 == reference.id)),
+            Kind::Member => {}
         }
     }
 
@@ -167,4 +170,8 @@ impl InForce {
 fn organization(reference: &Reference) -> Option<OrganizationId> {
     let is_organization = reference.kind == Kind::Organization;
     is_organization.then(|| u32::try_from(reference.id).ok()).flatten().map(OrganizationId)
+}
+
+fn is_of_project(holder: Holder, id: i64) -> bool {
+    matches!(holder, Holder::Project { project, .. } if i64::from(project.0) == id)
 }

@@ -8,7 +8,7 @@ use super::live_sum::LiveSum;
 use super::{Store, StoreError, Table, no_head, sql};
 use crate::audit;
 use crate::canonical::Canonical;
-use crate::kept::{Kept, Kind, Reference};
+use crate::kept::{Kept, Kind, Reference, Tenant};
 use crate::root_key::ROOT_KEY_VERSION;
 use crate::stored_key::StoredKey;
 use crate::tenancy::{Member, Organization, Project};
@@ -43,18 +43,20 @@ impl Store {
         let mut snapshot = reader.begin().await?;
         let head = sql::audit_head(&mut snapshot).await?.ok_or_else(no_head)?;
         let organizations = self.load_a::<Organization>(&mut snapshot, |_| {}).await?;
-        let mut orphans = BTreeSet::new();
-        let keys = self
-            .load_a::<StoredKey>(&mut snapshot, |key| {
-                let owner = key.tenant().organization.map(|id| Reference { kind: Kind::Organization, id });
-                orphans.extend(owner.filter(|owner| !self.in_force.knows(*owner)));
-            })
-            .await?;
         let projects = self.load_a::<Project>(&mut snapshot, |_| {}).await?;
         let members = self.load_a::<Member>(&mut snapshot, |_| {}).await?;
-        for organization in orphans {
-            tracing::error!(%organization, "refused every key of an organization whose row cannot be used");
-            self.in_force.refuse(organization);
+        let mut missing = BTreeSet::new();
+        let keys = self
+            .load_a::<StoredKey>(&mut snapshot, |key| {
+                let Tenant { organization, project } = key.tenant();
+                let parents = [(Kind::Organization, organization), (Kind::Project, project)];
+                let parents = parents.into_iter().filter_map(|(kind, id)| Some(Reference { kind, id: id? }));
+                missing.extend(parents.filter(|parent| !self.in_force.knows(*parent)));
+            })
+            .await?;
+        for parent in missing {
+            tracing::error!(%parent, "refused every key beneath what has ended, or has no row that can be used");
+            self.in_force.refuse(parent);
         }
         let mut loaded = Loaded { keys: keys.rows, refused: 0 };
         let all = [organizations, projects, members, keys];

@@ -19,6 +19,7 @@ mod canary;
 mod cli;
 mod cli_client;
 mod client_keys;
+mod concurrency;
 mod connections;
 mod disk;
 mod errors;

@@ -297,11 +297,11 @@ fn a_project_neither_comes_back_nor_changes_hands() {
     victim.tampered(
         "UPDATE projects SET organization_id = 1 WHERE id = 3",
         &expect![[r#"
-        the store is damaged: project 3 does not authenticate. Restore it from a backup
-        keyrack: the audit log and the store do not agree: 1 fault(s), listed above
-        running: unharmed
-        restarted: unharmed
-    "#]],
+            the store is damaged: project 3 does not authenticate. Restore it from a backup
+            keyrack: the audit log and the store do not agree: 1 fault(s), listed above
+            running: unharmed
+            restarted: owners 200 401 200, admins 200 401 401, archived 401 404, members 404 403 404, lists [] [support] []
+        "#]],
     );
     victim.tampered(
         "UPDATE projects SET organization_id = 1 WHERE id = 3; UPDATE api_keys SET organization_id = 1 WHERE project_id = 3",
@@ -316,12 +316,12 @@ fn a_project_neither_comes_back_nor_changes_hands() {
     victim.tampered(
         "DELETE FROM projects WHERE id = 1",
         &expect![[r#"
-        project 1 is in the log, but its row is gone
-        the live rows do not add up to the sum that was authenticated
-        keyrack: the audit log and the store do not agree: 2 fault(s), listed above
-        running: owners 200 401 200, admins 200 401 200, archived 401 404, members 404 404 404, lists [] [] []
-        restarted: owners 200 401 200, admins 200 401 200, archived 401 404, members 404 404 404, lists [] [] []
-    "#]],
+            project 1 is in the log, but its row is gone
+            the live rows do not add up to the sum that was authenticated
+            keyrack: the audit log and the store do not agree: 2 fault(s), listed above
+            running: owners 200 401 200, admins 200 401 200, archived 401 404, members 404 404 404, lists [] [] []
+            restarted: owners 200 401 200, admins 401 401 200, archived 401 404, members 404 404 404, lists [] [] []
+        "#]],
     );
 }
 
@@ -346,6 +346,31 @@ fn an_organization_whose_row_cannot_be_used_can_be_suspended() {
             drop(server);
             assert_eq!(victim.standing(&Server::start(copy.path())), dead, "{method} {path} after {statements}");
         }
+    }
+}
+
+/// A key hides from the end of its project or organization behind a damaged row, which is then made good again.
+#[test]
+fn what_ends_takes_keys_with_it_whose_rows_were_damaged_meanwhile() {
+    let victim = Victim::new();
+    for (method, path, key) in [
+        ("DELETE", "/api/operator/organizations/3?confirm=true", &victim.operator),
+        ("DELETE", "/api/admin/projects/3?confirm=true", &victim.owners[2]),
+    ] {
+        let copy = victim.copy();
+        let server = Server::start(copy.path());
+        sql(copy.path(), "UPDATE api_keys SET version = version + 10 WHERE project_id = 3");
+        let reply = server.send(method, path, key, None, &[]).unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        let admin =
+            |server: &Server| server.send("GET", "/api/client/keys", &victim.admins[2], None, &[]).unwrap().status;
+        assert_eq!(admin(&server), 401, "{path}");
+        sql(copy.path(), "UPDATE api_keys SET version = version - 10 WHERE project_id = 3");
+        assert!(server.stop().success());
+        let server = Server::start(copy.path());
+        assert_eq!(admin(&server), 401, "{path}, after the next start");
+        let first = server.send("GET", "/api/client/keys", &victim.admins[0], None, &[]).unwrap();
+        assert_eq!(first.status, 200, "others are not hurt");
     }
 }
 
