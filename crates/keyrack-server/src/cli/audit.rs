@@ -21,7 +21,7 @@ const COLUMNS: [Column; 6] = [
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditCommand {
-    /// List what happened, newest first, as a running server tells it
+    /// List what happened, as a running server tells it
     List(AuditList),
     /// Check the hash chain and every key against it; names what does not fit
     Verify {
@@ -68,6 +68,9 @@ pub(super) struct AuditList {
     /// Only what happened before this time
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
+    /// Oldest or newest first [default: desc]
+    #[arg(long, value_parser = ["asc", "desc"])]
+    direction: Option<String>,
     #[command(flatten)]
     paging: Paging,
 }
@@ -103,6 +106,7 @@ pub(super) fn list(list: &AuditList) -> Result<(), Box<dyn Error>> {
         .with("action", list.action.as_deref())
         .with("target", list.target.as_deref())
         .with("since", list.since.as_deref())
-        .with("until", list.until.as_deref());
+        .with("until", list.until.as_deref())
+        .with("direction", list.direction.as_deref());
     session.list(surface.path(), &query, &COLUMNS)
 }

@@ -1,10 +1,14 @@
 //! Every command once against the real server, from the first login to the last archive.
 
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use super::Person;
 use crate::cli::{Host, create, words};
-use crate::server::Server;
+use crate::server::{KEYRACK, Server};
 
 /// Somebody who logged in with every key of a new installation.
 fn everybody() -> (Host, Server, Person) {
@@ -159,4 +163,42 @@ fn the_audit_log_is_read_from_the_command_line() {
     assert_eq!(none, json!({"results": [], "nextCursor": null}));
     let table = person.says(&["audit", "list", "--target", &target]).out;
     assert!(table.contains("secret_key:3  key.create  ") && table.contains("req_"), "{table}");
+}
+
+/// The script stands on its own: what a person would type, in one go.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "not a setting of the service: where bash finds its commands")]
+fn the_whole_journey_is_a_script() {
+    let host = Host::new();
+    let server = Server::start(&host.data());
+    let person = Person::new();
+    let path = format!("{}:{}", Path::new(KEYRACK).parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let mut bash = Command::new("bash");
+    bash.args(["-c", include_str!("journey.sh")]).env_clear().env("PATH", path);
+    bash.env("XDG_CONFIG_HOME", person.home.path()).env("URL", &server.url).env("DATA_DIR", host.data());
+    let mut bash = bash.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    writeln!(bash.stdin.take().unwrap(), "{}", words(&host.keys, "operator_key")).unwrap();
+    let said = bash.wait_with_output().unwrap();
+    let [out, err] = [said.stdout, said.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(said.status.success(), "{out}\n{err}");
+    let events = [
+        "organization.create",
+        "key.create",
+        "project.create",
+        "key.create",
+        "key.create",
+        "key.create",
+        "key.update",
+        "key.revoke",
+    ];
+    let log = out.split("-- what happened").nth(1).unwrap();
+    let shown = log.lines().filter_map(|line| events.iter().find(|event| line.contains(**event)));
+    assert_eq!(shown.copied().collect::<Vec<_>>(), [events.as_slice(), &["key.revoke"]].concat(), "{out}");
+    let keys = out.split("-- three keys").nth(1).unwrap();
+    let rows: Vec<_> = keys.lines().skip(2).take(3).map(|line| line.split_whitespace().nth(1).unwrap()).collect();
+    assert_eq!(rows, ["web", "mobile", "ci"]);
+    assert!(out.contains("The audit log is whole: 13 entries, 7 keys agree with it.\n13\n"), "{out}");
+    assert!(err.contains("permission_denied") && err.contains("request req_"), "{err}");
+    let secrets = out.split_whitespace().chain(err.split_whitespace());
+    assert_eq!(secrets.filter(|word| keyrack::ApiKey::parse(word.as_bytes()).is_ok()).count(), 0, "{out}\n{err}");
 }
