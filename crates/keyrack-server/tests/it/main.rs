@@ -21,6 +21,7 @@ mod connections;
 mod disk;
 mod errors;
 mod flips;
+mod half_done;
 mod idempotency;
 mod isolation;
 mod limits;
