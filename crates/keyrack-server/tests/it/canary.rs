@@ -4,6 +4,7 @@
 mod journey;
 mod stray;
 mod sweep;
+mod tenancy;
 mod wire;
 
 use keyrack::{ApiKey, KeyKind};

@@ -17,7 +17,7 @@ use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use crate::app::{Reply, TestApp};
 
-const ROUNDS: u64 = 24;
+const ROUNDS: u64 = 18;
 const TASKS: u64 = 16;
 const STEPS: usize = 20;
 const ORGANIZATION_KEYS: &str = "/api/admin/organizations/api-keys";
@@ -326,7 +326,7 @@ async fn ask_and_wait(
         let body = body.map(|body| serde_json::from_str(body).unwrap());
         async move { app.call_with(&caller, (method, &path), body, headers).await }
     });
-    tokio::time::sleep(Duration::from_millis(30)).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(!waiting.is_finished(), "{method} {path} did not wait");
     happen(&mut held, meanwhile, member).await;
     held.commit().await.unwrap();

@@ -24,6 +24,7 @@ mod connections;
 mod disk;
 mod errors;
 mod flips;
+mod half_done;
 mod idempotency;
 mod journey;
 mod limits;

@@ -36,16 +36,19 @@ impl Journey {
     pub(super) fn run(log_format: &'static str) -> Self {
         let (dir, secrets, seen) = (tempfile::tempdir().unwrap(), Vec::new(), Vec::new());
         let mut journey = Self { secrets, seen, dir, log_format, commands: 0 };
-        let (server, admin) = journey.first_start();
-        let keys = journey.live(&server, &admin);
-        journey.go_astray(&server, &admin, &keys);
+        let (server, first) = journey.first_start();
+        let [operator, _, admin] = &first;
+        let mut keys = journey.live(&server, admin).to_vec();
+        keys.extend(journey.operate(&server, operator));
+        journey.go_astray(&server, admin, &keys);
         journey.look_around("while it serves");
         journey.commands_beside(&["audit", "export"]);
         server.stop();
         journey.look_around("after it stopped");
-        let recovered = journey.recover();
+        let [operator, _, admin] = journey.recover();
         let server = journey.start();
-        journey.live(&server, &recovered);
+        journey.live(&server, &admin);
+        journey.operate(&server, &operator);
         journey.commands_beside(&["recover", "--project", "1"]);
         journey.look_around("after recovery");
         drop(server);
@@ -86,7 +89,7 @@ impl Journey {
     }
 
     /// The first keys come from `init` in one journey, and from `serve` in the other.
-    fn first_start(&mut self) -> (Server, String) {
+    fn first_start(&mut self) -> (Server, [String; 3]) {
         let (printed, server) = if self.log_format == "text" {
             let output = self.command(&["init", "--json"]).output().unwrap();
             (String::from_utf8(output.stdout).unwrap(), self.start())
@@ -102,7 +105,7 @@ impl Journey {
         let root_key = fs::read(self.data_dir().join("root.key")).unwrap();
         let root_key = self.secret(root_key);
         assert_eq!(self.secrets[root_key].len(), 32);
-        (server, first.into_iter().find(|key| key.starts_with("sk_")).unwrap())
+        (server, ["op_", "ok_", "sk_"].map(|prefix| first.iter().find(|key| key.starts_with(prefix)).unwrap().clone()))
     }
 
     /// Commands that may be run at any time, one of the journey's choice among them.
@@ -115,8 +118,8 @@ impl Journey {
         }
     }
 
-    /// New keys for every surface; gives the project's.
-    fn recover(&mut self) -> String {
+    /// New keys for every surface.
+    fn recover(&mut self) -> [String; 3] {
         let mut keys = Vec::new();
         for args in
             [&["recover", "--operator"][..], &["recover", "--organization", "1"], &["recover", "--project", "1"]]
@@ -129,27 +132,28 @@ impl Journey {
         }
         let output = self.command(&["recover", "--project", "99"]).output().unwrap();
         self.saw("output of a recovery that failed", output.stdout, &[]);
-        keys.pop().unwrap()
+        keys.try_into().unwrap()
     }
 
     // ---- requests ----------------------------------------------------------------------------------------------
 
-    fn ask(&mut self, server: &Server, ask: &Ask, may_hold: &[usize]) -> Vec<u8> {
+    pub(super) fn ask(&mut self, server: &Server, ask: &Ask, may_hold: &[usize]) -> Vec<u8> {
         let reply = exchange(&server.url, ask);
         self.saw(format!("reply to {} {:?}", ask.line, ask.headers), reply.clone(), may_hold);
         reply
     }
 
     /// A create that succeeds: its reply, and no other, holds the value. Gives number and value.
-    fn create(&mut self, server: &Server, ask: &Ask) -> (i64, String) {
+    pub(super) fn create(&mut self, server: &Server, ask: &Ask) -> (i64, String) {
         let reply = exchange(&server.url, ask);
-        let key = body_of(&reply);
+        let made = body_of(&reply);
+        let key = made.get("owner_key").unwrap_or(&made);
         let (id, value) = (key["id"].as_i64().unwrap(), key["value"].as_str().unwrap().to_owned());
         let secret = self.secret(value.as_bytes());
         self.saw("reply to a create", reply, &[secret]);
         if ask.headers.iter().any(|header| header.starts_with("Idempotency-Key")) {
             let replay = self.ask(server, ask, &[secret]);
-            assert_eq!(body_of(&replay), key);
+            assert_eq!(body_of(&replay), made);
         }
         (id, value)
     }
@@ -232,7 +236,7 @@ fn files_in(dir: &Path) -> Vec<(String, Vec<u8>)> {
     files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
 }
 
-fn body_of(reply: &[u8]) -> Value {
+pub(super) fn body_of(reply: &[u8]) -> Value {
     let at = reply.windows(4).position(|part| part == b"\r\n\r\n").unwrap() + 4;
     serde_json::from_slice(&reply[at..]).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(reply)))
 }
