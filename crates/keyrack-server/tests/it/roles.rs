@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use expect_test::expect;
 use keyrack::{ApiKey, Holder, KeyDigest, Lookup, OrganizationId, OrganizationRole, ProjectId, ProjectRole, Scope};
-use keyrack_server::place::{OrganizationCaller, ProjectCaller};
 use keyrack_server::actor::Actor;
 use keyrack_server::keys::{self, KeyPatch, Labels, LabelsPatch, NewKey};
+use keyrack_server::place::{OrganizationCaller, ProjectCaller};
 use keyrack_server::projects;
 use keyrack_server::refusal::Refusal;
 use keyrack_server::store::{By, Need};
