@@ -75,6 +75,17 @@ async fn a_damaged_project_row_keeps_no_key_alive() {
 }
 
 #[tokio::test]
+async fn a_damaged_project_row_keeps_no_system_key_alive() {
+    let app = TestApp::new().await;
+    let (id, leaked) = app.system_key(json!({"name": "leaked", "role": "admin"})).await;
+    tamper(&app, "UPDATE projects SET name = 'x' WHERE id = 1").await;
+    let route = format!("/api/operator/projects/1/system-keys/{id}");
+    assert_eq!(status(&app, &leaked).await, 200);
+    assert_eq!(app.as_operator(("DELETE", &route), None).await.status, 500);
+    assert_eq!((status(&app, &leaked).await, status(&app, app.admin()).await), (401, 200));
+}
+
+#[tokio::test]
 async fn a_damaged_organization_row_keeps_no_key_alive() {
     for route in
         [("POST", "/api/operator/organizations/1/suspend"), ("DELETE", "/api/operator/organizations/1?confirm=true")]

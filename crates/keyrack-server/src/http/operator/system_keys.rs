@@ -22,7 +22,8 @@ use crate::keys;
 use crate::listing::List;
 use crate::place::Place;
 use crate::projects;
-use crate::store::Need;
+use crate::refusal::Refusal;
+use crate::store::{Need, StoreError};
 use crate::stored_key::StoredKey;
 
 /// A key that took the place of another.
@@ -146,7 +147,13 @@ pub(in crate::http) async fn revoke(
     changing::done(app, caller, Need::Revocation, move |job: Job<'_>| {
         Box::pin(async move {
             let Job { caller, writing, .. } = job;
-            let (_, place) = projects::reach(writing, &caller.key, project_id(project)).await?;
+            let project = project_id(project);
+            let opened = projects::reach(writing, &caller.key, project).await;
+            // The project's own row says nothing about its keys: they can be killed without it.
+            if matches!(opened, Err(Refusal::Store(StoreError::Damaged { .. }))) {
+                writing.kill_in_memory(Place::System(project), id);
+            }
+            let (_, place) = opened?;
             let key = keys::revoke(writing, Place::System(place.project), id, &caller.by()).await?;
             Ok(to_json(&Ended::everywhere(KeyBody::masked(&key)?)))
         })
