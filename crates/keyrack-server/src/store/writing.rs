@@ -137,14 +137,6 @@ impl Writing {
         self.store.in_force.kill(|key| is_own(key.holder));
     }
 
-    /// How many live keys there are in a place.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn count_live_keys(&mut self, place: Place) -> Result<i64, StoreError> {
-        Ok(sql::count_live_keys(self.connection()?, place).await?)
-    }
-
     /// What there is beneath an organization.
     ///
     /// # Errors
