@@ -47,6 +47,7 @@ mod decision;
 mod digest;
 mod index;
 mod key;
+pub mod policy;
 mod record;
 mod verifier;
 
