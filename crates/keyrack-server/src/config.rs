@@ -6,107 +6,113 @@ use std::path::{Path, PathBuf};
 
 use tracing::level_filters::LevelFilter;
 
+use crate::key_limits;
 use crate::limits::{self, Limits, Rates, Tier};
+use crate::proxies::TrustedProxies;
 use crate::telemetry::LogFormat;
+use keyrack::Limit;
 
-/// One thing that can be set.
-struct Setting {
-    /// Name in the file; the flag has `-` for `_`, the variable is in upper case behind `KEYRACK_`.
-    name: &'static str,
-    default: &'static str,
+/// The settings, each written once: what it is, its name, what stands for its value in the help, and its default.
+macro_rules! settings {
+    ($($(#[doc = $what:literal])+ $name:ident: $value:literal = $default:literal;)+) => {
+        /// Every setting by its name in the file, in the order of [`Flags::values`]. The flag has `-` for `_`, the variable is in upper case
+        /// behind `KEYRACK_`.
+        const SETTINGS: &[&str] = &[$(stringify!($name)),+];
+
+        /// The settings as flags.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+        pub struct Flags {
+            /// TOML file with settings [env: KEYRACK_CONFIG]
+            #[arg(long, value_name = "FILE")]
+            config: Option<PathBuf>,
+            $(
+                $(#[doc = $what])+
+                #[arg(long, value_name = $value)]
+                $name: Option<String>,
+            )+
+        }
+
+        impl Flags {
+            /// These flags, and `others` where there are none.
+            #[must_use]
+            pub fn or(self, others: Self) -> Self {
+                Self { config: self.config.or(others.config), $($name: self.$name.or(others.$name)),+ }
+            }
+
+            fn values(&self) -> Vec<&Option<String>> {
+                vec![$(&self.$name),+]
+            }
+        }
+
+        /// The settings with their sources, before they are checked.
+        struct Values {
+            $($name: Sourced),+
+        }
+
+        impl Values {
+            /// One for each of [`SETTINGS`], in their order; the default where there is none.
+            fn of(values: Vec<Option<Sourced>>) -> Self {
+                let mut values = values.into_iter();
+                let mut next = |default: &str| values.next().flatten().unwrap_or_else(|| Sourced::default_of(default));
+                Self { $($name: next($default)),+ }
+            }
+        }
+    };
 }
 
-/// Every setting, in the order of [`Flags::values`].
-const SETTINGS: [Setting; 9] = [
-    Setting { name: "listen", default: "127.0.0.1:8080" },
-    Setting { name: "data_dir", default: "./keyrack-data" },
-    Setting { name: "root_key_file", default: "" },
-    Setting { name: "log_level", default: "info" },
-    Setting { name: "log_format", default: "text" },
-    Setting { name: "problem_types", default: "/docs/errors" },
-    Setting { name: "rate_limit_tier", default: "starter" },
-    Setting { name: "rate_limits", default: "starter=200/100/1.5 professional=1000/500/1.5 enterprise=5000/2500/2" },
-    Setting { name: "rate_limit_addresses", default: "20" },
-];
+settings! {
+    /// Address and port of the management API [env: KEYRACK_LISTEN] [default: 127.0.0.1:8080]
+    listen: "ADDRESS:PORT" = "127.0.0.1:8080";
+    /// Address and port of the verification doors, or `off` [env: KEYRACK_VERIFY_LISTEN] [default: 127.0.0.1:8081]
+    verify_listen: "ADDRESS:PORT" = "127.0.0.1:8081";
+    /// Unix socket of the verification doors [env: KEYRACK_VERIFY_SOCKET] [default: none]
+    verify_socket: "PATH" = "";
+    /// Threads of the verification doors, or `cores` for one each [env: KEYRACK_VERIFY_THREADS] [default: cores]
+    verify_threads: "NUMBER" = "cores";
+    /// Networks of the proxies that are believed when they say whose request they pass on
+    /// [env: KEYRACK_TRUSTED_PROXIES] [default: 127.0.0.0/8 ::1]
+    trusted_proxies: "NETWORKS" = "127.0.0.0/8 ::1";
+    /// Limits of every project key, such as `requests=100/1m:20 monthly=50000/month`
+    /// [env: KEYRACK_KEY_LIMITS] [default: none]
+    key_limits: "LIMITS" = "";
+    /// Headers that tell callers of their key's limits: x for X-RateLimit-*, draft for RateLimit and RateLimit-Policy
+    /// [env: KEYRACK_LIMIT_HEADERS] [default: x]
+    limit_headers: "KIND" = "x";
+    /// Directory of the store [env: KEYRACK_DATA_DIR] [default: ./keyrack-data]
+    data_dir: "DIR" = "./keyrack-data";
+    /// File of the root key [env: KEYRACK_ROOT_KEY_FILE] [default: root.key in the data directory]
+    root_key_file: "FILE" = "";
+    /// How much is logged: error, warn, info, debug or trace [env: KEYRACK_LOG_LEVEL] [default: info]
+    log_level: "LEVEL" = "info";
+    /// How it is logged: text or json [env: KEYRACK_LOG_FORMAT] [default: text]
+    log_format: "FORMAT" = "text";
+    /// What the `type` of a problem begins with [env: KEYRACK_PROBLEM_TYPES] [default: /docs/errors]
+    problem_types: "URL" = "/docs/errors";
+    /// What keys may call: starter, professional or enterprise [env: KEYRACK_RATE_LIMIT_TIER] [default: starter]
+    rate_limit_tier: "TIER" = "starter";
+    /// Reads and writes a second, and burst, of every tier [env: KEYRACK_RATE_LIMITS] [default: starter=200/100/1.5
+    /// professional=1000/500/1.5 enterprise=5000/2500/2]
+    rate_limits: "RATES" = "starter=200/100/1.5 professional=1000/500/1.5 enterprise=5000/2500/2";
+    /// Calls a second from one address without a valid key [env: KEYRACK_RATE_LIMIT_ADDRESSES] [default: 20]
+    rate_limit_addresses: "NUMBER" = "20";
+}
+
 const PREFIX: &str = "KEYRACK_";
 const CONFIG_VARIABLE: &str = "KEYRACK_CONFIG";
 /// Chooses a profile for the commands that talk to a server; the server itself has no use for it.
 const PROFILE_VARIABLE: &str = "KEYRACK_PROFILE";
-
-/// The settings as flags.
-#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
-pub struct Flags {
-    /// TOML file with settings [env: KEYRACK_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Address and port of the management API [env: KEYRACK_LISTEN] [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<String>,
-    /// Directory of the store [env: KEYRACK_DATA_DIR] [default: ./keyrack-data]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<String>,
-    /// File of the root key [env: KEYRACK_ROOT_KEY_FILE] [default: root.key in the data directory]
-    #[arg(long, value_name = "FILE")]
-    root_key_file: Option<String>,
-    /// How much is logged: error, warn, info, debug or trace [env: KEYRACK_LOG_LEVEL] [default: info]
-    #[arg(long, value_name = "LEVEL")]
-    log_level: Option<String>,
-    /// How it is logged: text or json [env: KEYRACK_LOG_FORMAT] [default: text]
-    #[arg(long, value_name = "FORMAT")]
-    log_format: Option<String>,
-    /// What the `type` of a problem begins with [env: KEYRACK_PROBLEM_TYPES] [default: /docs/errors]
-    #[arg(long, value_name = "URL")]
-    problem_types: Option<String>,
-    /// What keys may call: starter, professional or enterprise [env: KEYRACK_RATE_LIMIT_TIER] [default: starter]
-    #[arg(long, value_name = "TIER")]
-    rate_limit_tier: Option<String>,
-    /// Reads and writes a second, and burst, of every tier [env: KEYRACK_RATE_LIMITS] [default: starter=200/100/1.5
-    /// professional=1000/500/1.5 enterprise=5000/2500/2]
-    #[arg(long, value_name = "RATES")]
-    rate_limits: Option<String>,
-    /// Calls a second from one address without a valid key [env: KEYRACK_RATE_LIMIT_ADDRESSES] [default: 20]
-    #[arg(long, value_name = "NUMBER")]
-    rate_limit_addresses: Option<String>,
-}
-
-impl Flags {
-    /// These flags, and `others` where there are none.
-    #[must_use]
-    pub fn or(self, others: Self) -> Self {
-        Self {
-            config: self.config.or(others.config),
-            listen: self.listen.or(others.listen),
-            data_dir: self.data_dir.or(others.data_dir),
-            root_key_file: self.root_key_file.or(others.root_key_file),
-            log_level: self.log_level.or(others.log_level),
-            log_format: self.log_format.or(others.log_format),
-            problem_types: self.problem_types.or(others.problem_types),
-            rate_limit_tier: self.rate_limit_tier.or(others.rate_limit_tier),
-            rate_limits: self.rate_limits.or(others.rate_limits),
-            rate_limit_addresses: self.rate_limit_addresses.or(others.rate_limit_addresses),
-        }
-    }
-
-    fn values(&self) -> [&Option<String>; SETTINGS.len()] {
-        [
-            &self.listen,
-            &self.data_dir,
-            &self.root_key_file,
-            &self.log_level,
-            &self.log_format,
-            &self.problem_types,
-            &self.rate_limit_tier,
-            &self.rate_limits,
-            &self.rate_limit_addresses,
-        ]
-    }
-}
 
 /// Settings that have been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where the management API listens.
     pub listen: SocketAddr,
+    /// Where the verification doors listen.
+    pub verify: VerifySettings,
+    /// Which proxies are believed.
+    pub trusted_proxies: TrustedProxies,
+    /// The limits of every project key.
+    pub key_limits: Vec<Limit>,
     /// Where the store is.
     pub data_dir: PathBuf,
     /// Where the root key is.
@@ -119,6 +125,28 @@ pub struct Config {
     pub problem_types: String,
     /// How much may be called.
     pub limits: Limits,
+}
+
+/// Where the verification doors listen, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifySettings {
+    /// Address and port, if at all.
+    pub listen: Option<SocketAddr>,
+    /// Path of a Unix socket, if at all.
+    pub socket: Option<PathBuf>,
+    /// How many threads.
+    pub threads: usize,
+    /// How callers are told of their limits.
+    pub headers: LimitHeaders,
+}
+
+/// How callers are told of the limits of their key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitHeaders {
+    /// `X-RateLimit-Limit`, `-Remaining`, `-Reset`.
+    X,
+    /// `RateLimit` and `RateLimit-Policy` of the IETF's draft (draft-ietf-httpapi-ratelimit-headers-10).
+    Draft,
 }
 
 /// Everything that is wrong with the settings.
@@ -138,6 +166,12 @@ impl std::error::Error for ConfigError {}
 struct Sourced {
     value: String,
     source: String,
+}
+
+impl Sourced {
+    fn default_of(setting: &str) -> Self {
+        Self { value: setting.to_owned(), source: "the default".to_owned() }
+    }
 }
 
 /// Reads the settings of this process.
@@ -194,7 +228,7 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 fn known_variables() -> impl Iterator<Item = String> {
-    SETTINGS.iter().map(variable).chain([CONFIG_VARIABLE.to_owned(), PROFILE_VARIABLE.to_owned()])
+    SETTINGS.iter().map(|setting| variable(setting)).chain([CONFIG_VARIABLE.to_owned(), PROFILE_VARIABLE.to_owned()])
 }
 
 fn unknown_variable(name: &str) -> String {
@@ -207,7 +241,7 @@ fn unknown_variable(name: &str) -> String {
 /// [`ConfigError`] with every problem there is.
 pub fn read(flags: &Flags, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
     let mut problems = Vec::new();
-    let mut values: [Option<Sourced>; SETTINGS.len()] = Default::default();
+    let mut values: Vec<Option<Sourced>> = SETTINGS.iter().map(|_| None).collect();
     let mut file = None;
     for (name, value) in environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX) && !is_of_a_service(name))
     {
@@ -224,16 +258,16 @@ pub fn read(flags: &Flags, environment: impl IntoIterator<Item = (String, String
             *slot = slot.take().or(found);
         }
     }
-    for ((slot, setting), flag) in values.iter_mut().zip(&SETTINGS).zip(flags.values()) {
+    for ((slot, setting), flag) in values.iter_mut().zip(SETTINGS).zip(flags.values()) {
         if let Some(value) = flag {
-            *slot = Some(Sourced { value: value.clone(), source: format!("--{}", setting.name.replace('_', "-")) });
+            *slot = Some(Sourced { value: value.clone(), source: format!("--{}", setting.replace('_', "-")) });
         }
     }
     check(values, problems)
 }
 
-fn read_file(path: &Path, problems: &mut Vec<String>) -> [Option<Sourced>; SETTINGS.len()] {
-    let mut values: [Option<Sourced>; SETTINGS.len()] = Default::default();
+fn read_file(path: &Path, problems: &mut Vec<String>) -> Vec<Option<Sourced>> {
+    let mut values: Vec<Option<Sourced>> = SETTINGS.iter().map(|_| None).collect();
     let shown = path.display();
     let table = match std::fs::read_to_string(path).map(|text| text.parse::<toml::Table>()) {
         Ok(Ok(table)) => table,
@@ -250,14 +284,14 @@ fn read_file(path: &Path, problems: &mut Vec<String>) -> [Option<Sourced>; SETTI
         }
     };
     for (name, value) in table {
-        let known = SETTINGS.iter().position(|setting| setting.name == name);
+        let known = SETTINGS.iter().position(|setting| *setting == name);
         match (known.and_then(|at| values.get_mut(at)), value) {
             (Some(slot), toml::Value::String(value)) => {
                 *slot = Some(Sourced { value, source: format!("`{name}` in {shown}") });
             }
             (Some(_), _) => problems.push(format!("`{name}` in {shown} must be a string in quotes")),
             (None, _) => {
-                let known = SETTINGS.iter().map(|setting| setting.name.to_owned());
+                let known = SETTINGS.iter().map(|setting| (*setting).to_owned());
                 problems.push(format!(
                     "unknown setting `{name}` in {shown}; the nearest one is `{}`",
                     nearest(&name, known)
@@ -268,46 +302,77 @@ fn read_file(path: &Path, problems: &mut Vec<String>) -> [Option<Sourced>; SETTI
     values
 }
 
-fn check(values: [Option<Sourced>; SETTINGS.len()], mut problems: Vec<String>) -> Result<Config, ConfigError> {
-    let mut values = values.into_iter().zip(&SETTINGS).map(|(value, setting)| {
-        value.unwrap_or_else(|| Sourced { value: setting.default.to_owned(), source: "the default".to_owned() })
-    });
-    let mut next = || values.next().unwrap_or_else(|| Sourced { value: String::new(), source: String::new() });
-    let [listen, data_dir, root_key_file, log_level, log_format, problem_types, tier, rates, addresses] =
-        std::array::from_fn(|_| next());
-
-    let data_path = PathBuf::from(&data_dir.value);
-    let root_key_path = match root_key_file.value.as_str() {
+fn check(values: Vec<Option<Sourced>>, mut problems: Vec<String>) -> Result<Config, ConfigError> {
+    let values = Values::of(values);
+    let wrong = &mut problems;
+    let data_path = PathBuf::from(&values.data_dir.value);
+    let root_key_file = match values.root_key_file.value.as_str() {
         "" => data_path.join("root.key"),
         path => PathBuf::from(path),
     };
-    let listen = want(&listen, "an address and port, such as 127.0.0.1:8080", &mut problems, |text| text.parse().ok());
-    let log_level = want(&log_level, "error, warn, info, debug or trace", &mut problems, |text| match text {
+    let listen = want(&values.listen, "an address and port, such as 127.0.0.1:8080", wrong, |text| text.parse().ok());
+    let verify = check_verify(&values, wrong);
+    let networks = "networks such as 10.0.0.0/8 with spaces between them";
+    let trusted_proxies = want(&values.trusted_proxies, networks, wrong, TrustedProxies::parse);
+    let key_limits = want(
+        &values.key_limits,
+        "at most 8 limits such as requests=100/1m:20 or monthly=50000/month, with spaces between them",
+        wrong,
+        key_limits::of_setting,
+    );
+    let log_level = want(&values.log_level, "error, warn, info, debug or trace", wrong, |text| match text {
         "error" | "warn" | "info" | "debug" | "trace" => text.parse().ok(),
         _ => None,
     });
-    let log_format = want(&log_format, "text or json", &mut problems, |text| match text {
+    let log_format = want(&values.log_format, "text or json", wrong, |text| match text {
         "text" => Some(LogFormat::Text),
         "json" => Some(LogFormat::Json),
         _ => None,
     });
-    let data_dir = want(&data_dir, "a directory", &mut problems, |text| (!text.is_empty()).then_some(data_path));
-    let problem_types = want(&problem_types, "a URL or path without `#` and spaces", &mut problems, |text| {
+    let data_dir = want(&values.data_dir, "a directory", wrong, |text| (!text.is_empty()).then_some(data_path));
+    let problem_types = want(&values.problem_types, "a URL or path without `#` and spaces", wrong, |text| {
         let is_plain = !text.is_empty() && !text.contains(|c: char| c == '#' || c.is_whitespace() || c.is_control());
         is_plain.then(|| text.to_owned())
     });
-    let limits = check_limits(&tier, &rates, &addresses, &mut problems);
-    match (listen, data_dir, log_level, log_format, problem_types, limits) {
-        (Some(listen), Some(data_dir), Some(log_level), Some(log_format), Some(problem_types), Some(limits))
-            if problems.is_empty() =>
-        {
-            Ok(Config { listen, data_dir, root_key_file: root_key_path, log_level, log_format, problem_types, limits })
-        }
-        _ => Err(ConfigError(problems)),
-    }
+    let limits = check_limits(&values, wrong);
+    let all = || {
+        Some(Config {
+            listen: listen?,
+            verify: verify?,
+            trusted_proxies: trusted_proxies?,
+            key_limits: key_limits?,
+            data_dir: data_dir?,
+            root_key_file,
+            log_level: log_level?,
+            log_format: log_format?,
+            problem_types: problem_types?,
+            limits: limits?,
+        })
+    };
+    if problems.is_empty() { all().ok_or(ConfigError(problems)) } else { Err(ConfigError(problems)) }
 }
 
-fn check_limits(tier: &Sourced, rates: &Sourced, addresses: &Sourced, problems: &mut Vec<String>) -> Option<Limits> {
+fn check_verify(values: &Values, problems: &mut Vec<String>) -> Option<VerifySettings> {
+    let address = "an address and port, such as 127.0.0.1:8081, or off";
+    let listen = want(&values.verify_listen, address, problems, |text| match text {
+        "off" => Some(None),
+        text => text.parse().ok().map(Some),
+    });
+    let socket = Some(values.verify_socket.value.as_str()).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let threads = want(&values.verify_threads, "cores, or a number from 1 to 256", problems, |text| match text {
+        "cores" => Some(std::thread::available_parallelism().map_or(1, Into::into)),
+        text => text.parse().ok().filter(|threads| (1..=256).contains(threads)),
+    });
+    let headers = want(&values.limit_headers, "x or draft", problems, |text| match text {
+        "x" => Some(LimitHeaders::X),
+        "draft" => Some(LimitHeaders::Draft),
+        _ => None,
+    });
+    Some(VerifySettings { listen: listen?, socket, threads: threads?, headers: headers? })
+}
+
+fn check_limits(values: &Values, problems: &mut Vec<String>) -> Option<Limits> {
+    let (tier, rates, addresses) = (&values.rate_limit_tier, &values.rate_limits, &values.rate_limit_addresses);
     let tier = want(tier, "starter, professional or enterprise", problems, Tier::parse);
     let parsed = Rates::parse(&rates.value);
     let wrong = parsed.as_ref().err().into_iter().flatten();
@@ -330,8 +395,8 @@ fn want<T>(
     parsed
 }
 
-fn variable(setting: &Setting) -> String {
-    format!("{PREFIX}{}", setting.name.to_uppercase())
+fn variable(setting: &str) -> String {
+    format!("{PREFIX}{}", setting.to_uppercase())
 }
 
 /// Kubernetes sets these for a Service called `keyrack` in every container beside it; they are not ours.

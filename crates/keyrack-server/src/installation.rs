@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::actor::Actor;
 use crate::kept::Kept as _;
-use crate::keys::{self, Labels};
+use crate::keys::{self, Labels, Powers};
 use crate::organizations;
 use crate::projects;
 use crate::random::Random;
@@ -107,7 +107,8 @@ pub async fn set_up(store: &Arc<Store>, random: &dyn Random) -> Result<FirstKeys
 
 async fn first_keys(writing: &mut Writing, by: &By, random: &dyn Random) -> Result<FirstKeys, Refusal> {
     let label = Labels::named("First operator key");
-    let (_, operator) = keys::mint(writing, Holder::Operator, false, label, "key.create", by, random).await?;
+    let (_, operator) =
+        keys::mint(writing, Holder::Operator, false, (label, Powers::default()), "key.create", by, random).await?;
     let (owner, _, organization) = organizations::create(writing, "default".to_owned(), None, by, random).await?;
     let fields = ProjectFields {
         name: "Default".to_owned(),
@@ -117,7 +118,8 @@ async fn first_keys(writing: &mut Writing, by: &By, random: &dyn Random) -> Resu
     };
     let admins = projects::create(writing, owner.id, fields, by).await?;
     let label = Labels::named("First admin key");
-    let (_, project) = keys::mint(writing, admin_of(&admins), false, label, "key.create", by, random).await?;
+    let (_, project) =
+        keys::mint(writing, admin_of(&admins), false, (label, Powers::default()), "key.create", by, random).await?;
     let (organization_id, project_id) = (owner.id(), admins.id());
     Ok(FirstKeys { operator, organization_id, organization, project_id, project })
 }
@@ -143,7 +145,8 @@ pub async fn recover(store: &Arc<Store>, what: Recover, random: &dyn Random) -> 
         }
     };
     let (by, labels) = (by_host("recover"), Labels::named("Recovered on the host"));
-    let (_, key) = keys::mint(&mut writing, holder, false, labels, "key.recover", &by, random).await?;
+    let (_, key) =
+        keys::mint(&mut writing, holder, false, (labels, Powers::default()), "key.recover", &by, random).await?;
     writing.commit().await?;
     tracing::warn!(key = %key.mask(), ?what, "a key of the highest role was recovered on the host");
     Ok(key)

@@ -1,6 +1,9 @@
 //! Issuing, changing and revoking keys of every kind. No HTTP, no SQL: every door uses these.
 
-use keyrack::{ApiKey, Holder, KeyDigest, KeyId, KeyKind, OrganizationRole, ProjectId, ProjectRole, Scope};
+use keyrack::{
+    ApiKey, Holder, KeyDigest, KeyId, KeyKind, Limit, OrganizationRole, Permissions, PolicyVersion, ProjectId,
+    ProjectRole, Scope,
+};
 
 use crate::kept::History;
 use crate::place::{OrganizationCaller, Place, ProjectCaller};
@@ -31,6 +34,15 @@ impl Labels {
     }
 }
 
+/// What a project's key may do besides its role, and how often.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Powers {
+    /// What it holds besides its role.
+    pub permissions: Permissions,
+    /// The limits of its own, in the order of their names.
+    pub limits: Vec<Limit>,
+}
+
 /// A project's key to be made; every field has been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
@@ -40,6 +52,8 @@ pub struct NewKey {
     pub scope: Scope,
     /// Its role.
     pub role: ProjectRole,
+    /// What else it may do.
+    pub powers: Powers,
 }
 
 /// What is to be changed of what people call a key; `None` leaves it as it is.
@@ -60,6 +74,12 @@ pub struct KeyPatch {
     pub scope: Option<Scope>,
     /// A new role.
     pub role: Option<ProjectRole>,
+    /// New permissions, instead of those it has.
+    pub permissions: Option<Permissions>,
+    /// New limits, instead of those it has.
+    pub limits: Option<Vec<Limit>>,
+    /// The policy at whose version its reach is to be frozen from now on.
+    pub reach: Option<PolicyVersion>,
 }
 
 /// Makes a key of a project. The value comes back this one time and is kept nowhere.
@@ -74,7 +94,7 @@ pub async fn issue(
     random: &dyn Random,
 ) -> Result<(StoredKey, ApiKey), Refusal> {
     caller.may_grant(new.role)?;
-    mint(writing, project_holder(caller, &new), false, new.labels, "key.create", by, random).await
+    mint(writing, project_holder(caller, &new), false, (new.labels, new.powers), "key.create", by, random).await
 }
 
 /// Makes a key that the service itself needs in a project: the tenant sees it and cannot touch it.
@@ -89,7 +109,7 @@ pub async fn issue_system_key(
     random: &dyn Random,
 ) -> Result<(StoredKey, ApiKey), Refusal> {
     caller.may_grant(new.role)?;
-    mint(writing, project_holder(caller, &new), true, new.labels, "key.create", by, random).await
+    mint(writing, project_holder(caller, &new), true, (new.labels, new.powers), "key.create", by, random).await
 }
 
 fn project_holder(caller: ProjectCaller, new: &NewKey) -> Holder {
@@ -114,7 +134,7 @@ pub async fn issue_organization_key(
 ) -> Result<(StoredKey, ApiKey), Refusal> {
     caller.may_grant(role)?;
     let holder = Holder::Organization { organization: caller.organization, role };
-    mint(writing, holder, false, labels, "key.create", by, random).await
+    mint(writing, holder, false, (labels, Powers::default()), "key.create", by, random).await
 }
 
 /// Draws a value for a holder and writes the key that stands for it, if what it belongs to is there. Whether the caller
@@ -126,7 +146,7 @@ pub async fn mint(
     writing: &mut Writing,
     holder: Holder,
     is_system: bool,
-    labels: Labels,
+    (labels, powers): (Labels, Powers),
     action: &str,
     by: &By,
     random: &dyn Random,
@@ -147,6 +167,9 @@ pub async fn mint(
         id: KeyId(writing.next_id::<StoredKey>().await?),
         version: 1,
         holder,
+        permissions: powers.permissions,
+        limits: powers.limits,
+        reach: writing.policy_version(),
         is_system,
         name: labels.name,
         description: labels.description,
@@ -180,9 +203,18 @@ pub async fn change(
     if let Some(role) = patch.role {
         caller.may_grant(role)?;
     }
+    let newest = writing.policy_version();
+    if patch.reach.is_some_and(|reach| reach > newest) {
+        return Err(Refusal::UnknownPolicyVersion { newest });
+    }
+    let mut after = before.clone();
+    let becomes_public = scope == Scope::Secret && patch.scope == Some(Scope::Public);
+    after.reach = patch.reach.unwrap_or(if becomes_public { newest } else { before.reach });
+    after.permissions = patch.permissions.unwrap_or(after.permissions);
+    after.limits = patch.limits.unwrap_or(after.limits);
     let (scope, role) = (patch.scope.unwrap_or(scope), patch.role.unwrap_or(role));
-    let holder = Holder::Project { project, organization, kind, scope, role };
-    rewrite(writing, before, patch.labels, holder, by).await
+    after.holder = Holder::Project { project, organization, kind, scope, role };
+    rewrite(writing, before, after, patch.labels, by).await
 }
 
 /// Changes a key of an organization. A patch that changes nothing succeeds and leaves no trace.
@@ -201,19 +233,18 @@ pub async fn change_organization_key(
     if let Some(role) = role {
         caller.may_grant(role)?;
     }
-    let holder = Holder::Organization { organization, role: role.unwrap_or(known) };
-    rewrite(writing, before, labels, holder, by).await
+    let mut after = before.clone();
+    after.holder = Holder::Organization { organization, role: role.unwrap_or(known) };
+    rewrite(writing, before, after, labels, by).await
 }
 
 async fn rewrite(
     writing: &mut Writing,
     before: StoredKey,
+    mut after: StoredKey,
     labels: LabelsPatch,
-    holder: Holder,
     by: &By,
 ) -> Result<StoredKey, Refusal> {
-    let mut after = before.clone();
-    after.holder = holder;
     after.name = labels.name.unwrap_or(after.name);
     after.description = labels.description.unwrap_or(after.description);
     if after == before {
@@ -258,7 +289,8 @@ pub async fn rotate_system_key(
 ) -> Result<(StoredKey, ApiKey), Refusal> {
     let old = revoke(writing, Place::System(project), id, by).await?;
     let labels = Labels { name: old.name, description: old.description };
-    mint(writing, old.holder, true, labels, "key.rotate", by, random).await
+    let powers = Powers { permissions: old.permissions, limits: old.limits };
+    mint(writing, old.holder, true, (labels, powers), "key.rotate", by, random).await
 }
 
 /// Revokes every live key of a place; says how many there were. In portions, so that it takes little memory.

@@ -39,15 +39,14 @@ impl ListTurns {
 
 #[cfg(test)]
 mod tests {
-    use keyrack::{KeyId, KeyRecord, OrganizationRole, Requirement, decide};
+    use keyrack::{KeyId, OrganizationRole, Requirement, decide};
 
     use super::*;
 
     fn owner_of(organization: u32) -> VerifiedKey {
         let role = OrganizationRole::Owner;
         let holder = Holder::Organization { organization: OrganizationId(organization), role };
-        let record = KeyRecord { id: KeyId(1), version: 1, holder };
-        decide(&record, Requirement::Organization { least: role }).unwrap()
+        decide(KeyId(1), holder, Requirement::Organization { least: role }).unwrap()
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use keyrack::{ApiKey, Holder, OrganizationId, OrganizationRole};
 
 use crate::kept::History;
-use crate::keys::{self, Labels};
+use crate::keys::{self, Labels, Powers};
 use crate::place::Place;
 use crate::projects;
 use crate::random::Random;
@@ -43,7 +43,8 @@ pub async fn create(
     writing.insert(&organization, "organization.create", by).await?;
     let holder = Holder::Organization { organization: organization.id, role: OrganizationRole::Owner };
     let labels = Labels::named("First owner key");
-    let (key, value) = keys::mint(writing, holder, false, labels, "key.create", by, random).await?;
+    let (key, value) =
+        keys::mint(writing, holder, false, (labels, Powers::default()), "key.create", by, random).await?;
     Ok((organization, key, value))
 }
 

@@ -1,5 +1,7 @@
 //! Why something was not done, whichever door asked for it.
 
+use keyrack::PolicyVersion;
+
 use crate::store::StoreError;
 
 /// Why something was not done; nothing was changed then.
@@ -41,6 +43,12 @@ pub enum Refusal {
     /// Only keys of role `member` are given projects; the others reach all of them.
     #[error("not a member key")]
     NotAMemberKey,
+    /// A key's reach can only be frozen at a policy that was applied.
+    #[error("no such policy version")]
+    UnknownPolicyVersion {
+        /// The newest there is.
+        newest: PolicyVersion,
+    },
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -62,7 +70,8 @@ impl Refusal {
             | Self::LastOperatorKey
             | Self::UsernameTaken
             | Self::Unconfirmed { .. }
-            | Self::NotAMemberKey => Err(self),
+            | Self::NotAMemberKey
+            | Self::UnknownPolicyVersion { .. } => Err(self),
         }
     }
 }

@@ -105,7 +105,9 @@ pub async fn open(config: &Config) -> Result<Installation, ServeError> {
         RootKey::create(&config.root_key_file, &OsRandom)?
     };
     let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
-    let store = Store::open(dir, &root_key, Arc::clone(&verifier), Arc::new(SystemClock)).await.map_err(in_store)?;
+    let tier = config.key_limits.clone();
+    let store =
+        Store::open(dir, &root_key, Arc::clone(&verifier), tier, Arc::new(SystemClock)).await.map_err(in_store)?;
     data_dir::sync_parent(&dir.join(DATABASE_FILE)).map_err(|source| DataDirError::Io { dir: dir.clone(), source })?;
     let first_keys =
         if store.was_set_up() { None } else { Some(installation::set_up(&store, &OsRandom).await.map_err(in_store)?) };

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use keyrack::{Index, Verifier};
+use keyrack::{Index, Limit, Verifier};
 use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::Mutex;
 
@@ -70,7 +70,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in a data directory, making and migrating it as needed. The index is not loaded yet.
+    /// Opens the store in a data directory, making and migrating it as needed. The index is not loaded yet. Every project key has
+    /// the limits of `tier` beside its own.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be opened, has a newer schema, or was set up with another root key.
@@ -78,9 +79,10 @@ impl Store {
         data_dir: &Path,
         root_key: &RootKey,
         verifier: Arc<Verifier>,
+        tier: Vec<Limit>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreError> {
-        let mut store = Self::of(data_dir, root_key, verifier, clock);
+        let mut store = Self::of(data_dir, root_key, verifier, tier, clock);
         let mut connection = match sqlite::open_for_writing(&store.file).await {
             Ok(connection) => connection,
             Err(error) if sqlite::may_be_for_want_of_room(&error) => {
@@ -102,7 +104,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if it cannot be opened, has another schema than this program, or was set up with another root key.
     pub async fn inspect(data_dir: &Path, root_key: &RootKey, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StoreError> {
-        let mut store = Self::of(data_dir, root_key, Arc::new(Verifier::new(Index::with_capacity(0))), clock);
+        let mut store =
+            Self::of(data_dir, root_key, Arc::new(Verifier::new(Index::with_capacity(0))), Vec::new(), clock);
         let mut reader = store.readers.acquire().await?;
         store.was_set_up = store.check_root_key(&mut reader).await?;
         if store.was_set_up {
@@ -111,7 +114,13 @@ impl Store {
         Ok(Arc::new(store))
     }
 
-    fn of(data_dir: &Path, root_key: &RootKey, verifier: Arc<Verifier>, clock: Arc<dyn Clock>) -> Self {
+    fn of(
+        data_dir: &Path,
+        root_key: &RootKey,
+        verifier: Arc<Verifier>,
+        tier: Vec<Limit>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let file = data_dir.join(DATABASE_FILE);
         Self {
             was_set_up: false,
@@ -122,7 +131,7 @@ impl Store {
             finders: sqlite::open_for_reading(&file, FINDERS),
             pinger: sqlite::open_for_reading(&file, 1),
             file,
-            in_force: InForce::new(Arc::clone(&verifier)),
+            in_force: InForce::new(Arc::clone(&verifier), tier),
             verifier,
             row_key: root_key.derive("keyrack row v1"),
             head_key: root_key.derive("keyrack audit head v1"),

@@ -1,11 +1,15 @@
 //! A key as it is kept.
 
-use keyrack::{Holder, KeyDigest, KeyId, KeyKind, KeyRecord, MaskedKey, OrganizationId, ProjectId, Scope};
+use keyrack::{
+    Holder, KeyDigest, KeyId, KeyKind, KeyRecord, Limit, LimitPlan, MaskedKey, OrganizationId, Permissions,
+    PolicyVersion, ProjectId, Scope,
+};
 use serde::Serialize;
 
 use crate::canonical::Canonical;
 use crate::clock::Timestamp;
 use crate::kept::{History, Kept, Kind, Tenant};
+use crate::key_limits::LimitBody;
 
 /// Everything that is kept of a key. The value is not among it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +20,12 @@ pub struct StoredKey {
     pub version: u32,
     /// Whom it speaks for.
     pub holder: Holder,
+    /// What it holds besides its role.
+    pub permissions: Permissions,
+    /// The limits of its own, in the order of their names; those of the installation come to them.
+    pub limits: Vec<Limit>,
+    /// The policy at whose version its reach is frozen while its scope is public.
+    pub reach: PolicyVersion,
     /// Made by the service for itself: the tenant sees it and cannot touch it.
     pub is_system: bool,
     /// What people call it.
@@ -49,9 +59,45 @@ pub struct HolderColumns {
 
 impl StoredKey {
     /// What the index holds of it.
-    pub const fn record(&self) -> KeyRecord {
-        KeyRecord { id: self.id, version: self.version, holder: self.holder }
+    pub fn record(&self) -> KeyRecord {
+        let (permissions, limits) = (self.permissions.clone(), LimitPlan::new(self.limits.iter().cloned()));
+        KeyRecord { id: self.id, version: self.version, holder: self.holder, reach: self.reach, permissions, limits }
     }
+}
+
+/// The columns of what is variable in length; the two forms are inverse.
+impl StoredKey {
+    /// Permissions, one after the other.
+    pub fn permissions_column(&self) -> String {
+        self.permissions.iter().collect::<Vec<_>>().join(" ")
+    }
+
+    /// The permissions of a column, if it is one.
+    pub fn permissions_of(column: &str) -> Option<Permissions> {
+        let permissions = Permissions::new(column.split_ascii_whitespace());
+        (permissions.iter().collect::<Vec<_>>().join(" ") == column).then_some(permissions)
+    }
+
+    /// Limits as JSON; nothing if there are none.
+    pub fn limits_column(&self) -> String {
+        limits_column(&self.limits)
+    }
+
+    /// The limits of a column, if it is one.
+    pub fn limits_of(column: &str) -> Option<Vec<Limit>> {
+        let bodies: Vec<LimitBody<'_>> =
+            if column.is_empty() { Vec::new() } else { serde_json::from_str(column).ok()? };
+        let limits: Vec<_> = bodies.iter().map(|body| body.limit().ok()).collect::<Option<_>>()?;
+        (limits_column(&limits) == column).then_some(limits)
+    }
+}
+
+fn limits_column(limits: &[Limit]) -> String {
+    if limits.is_empty() {
+        return String::new();
+    }
+    let bodies: Vec<_> = limits.iter().map(LimitBody::of).collect();
+    serde_json::to_string(&bodies).expect("a limit is plain data")
 }
 
 impl Kept for StoredKey {
@@ -83,6 +129,9 @@ impl Kept for StoredKey {
             .maybe_int(columns.project)
             .int(columns.role)
             .int(columns.scope)
+            .text(&self.permissions_column())
+            .text(&self.limits_column())
+            .int(self.reach.0.into())
             .int(self.is_system.into())
             .text(&self.name)
             .maybe_text(self.description.as_deref())
@@ -106,6 +155,9 @@ impl Kept for StoredKey {
             role,
             value: self.mask.as_str(),
             description: self.description.as_deref(),
+            permissions: self.permissions.iter().collect(),
+            limits: self.limits.iter().map(LimitBody::of).collect(),
+            policy_version: matches!(self.holder, Holder::Project { .. }).then_some(self.reach.0),
             is_system_key: self.is_system,
             revoked_at: self.revoked_at.map(|at| at.to_string()),
         };
@@ -122,6 +174,12 @@ struct Described<'a> {
     role: Option<&'static str>,
     value: &'a str,
     description: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    permissions: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    limits: Vec<LimitBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy_version: Option<u32>,
     is_system_key: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked_at: Option<String>,

@@ -6,20 +6,32 @@
 //! for each key revoked since the process started: 64 of its record and its share of the table.
 //!
 //! Readers take no lock and allocate nothing. Everything that decides and may change sits in *one* atomic word of the
-//! record, so a reader sees a key either before a change or after it. Writers take turns.
+//! record, so a reader sees a key either before a change or after it. Writers take turns. What is counted, uses and
+//! limits, sits in the record too.
 
+mod arena;
+mod grants;
+mod record;
 mod table;
+mod uses;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::Guard;
 
-use self::table::Table;
-use crate::{KeyDigest, KeyId, KeyRecord, OrganizationId, Unavailable};
+use self::grants::Grant;
+use self::record::Record;
+use self::table::{Books, Table};
+pub(crate) use self::uses::Outcome;
+pub use self::uses::{QuotaCount, Uses};
+use crate::{
+    Holder, KeyDigest, KeyId, KeyRecord, LimitState, Now, OrganizationId, Permissions, PolicyVersion, Unavailable,
+};
 
 /// What happened to a key. Of two changes to one key the higher version holds; revocation holds whatever the order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyChange {
     /// The key is live and this is its newest state.
     Put(KeyRecord),
@@ -31,7 +43,7 @@ pub enum KeyChange {
 }
 
 /// What the index says of a digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// A live key.
     Live(KeyRecord),
@@ -54,27 +66,72 @@ pub enum ApplyError {
         /// The key the change speaks of.
         claimed: KeyId,
     },
-    /// More than 2³² − 1 keys.
+    /// More than 2²⁷ keys, or a key whose number is not below 2⁴⁰.
     #[error("the index is full")]
     Full,
+}
+
+/// A key as a verification finds it: borrowed, so that nothing is copied or counted for it.
+pub(crate) enum Seen<'t> {
+    Live(Live<'t>),
+    /// Number of its record, and of the key.
+    Dead(u32, KeyId),
+    Absent,
+}
+
+/// A key that was not revoked.
+pub(crate) struct Live<'t> {
+    number: u32,
+    version: u32,
+    record: &'t Record,
+    grant: Guard<Option<Arc<Grant>>>,
+    pub(crate) is_suspended: bool,
+}
+
+impl Live<'_> {
+    pub(crate) fn id(&self) -> KeyId {
+        self.record.id()
+    }
+
+    /// Whom it speaks for. Nothing if the index has no grant for it, which does not happen: then nobody is let through.
+    pub(crate) fn holder(&self) -> Option<Holder> {
+        Some(self.record.holder(self.grant.as_deref()?.standing))
+    }
+
+    pub(crate) fn reach(&self) -> PolicyVersion {
+        self.grant.as_deref().map_or(PolicyVersion(0), |grant| grant.reach)
+    }
+
+    pub(crate) fn holds(&self, permission: &str) -> bool {
+        self.grant.as_deref().is_some_and(|grant| grant.permissions.hold(permission))
+    }
+
+    fn whole(&self) -> Option<KeyRecord> {
+        Some(self.record.whole(self.version, self.grant.as_deref()?))
+    }
 }
 
 /// Every live key by digest; see the module's head for how.
 #[derive(Debug)]
 pub struct Index {
-    table: ArcSwap<Table>,
+    table: Table,
     /// Held by whoever applies a change; readers never look at it.
-    writing: Mutex<()>,
+    writing: Mutex<Books>,
     loaded: AtomicBool,
+    /// Nanoseconds of the boot-time clock until which the index may be trusted.
+    trusted_until: AtomicU64,
+    position: AtomicI64,
 }
 
 impl Index {
     /// An empty index that holds `keys` keys before it has to grow.
     pub fn with_capacity(keys: usize) -> Self {
         Self {
-            table: ArcSwap::from_pointee(Table::with_capacity(keys)),
-            writing: Mutex::new(()),
+            table: Table::with_capacity(keys),
+            writing: Mutex::default(),
             loaded: AtomicBool::new(false),
+            trusted_until: AtomicU64::new(u64::MAX),
+            position: AtomicI64::new(0),
         }
     }
 
@@ -88,9 +145,38 @@ impl Index {
         self.loaded.load(Ordering::Acquire)
     }
 
+    /// Says until when, on the boot-time clock, the index may be trusted; without this, always. For an index that follows
+    /// a store elsewhere and cannot know what it has not heard of.
+    pub fn trust_until(&self, boot: Duration) {
+        self.trusted_until.store(u64::try_from(boot.as_nanos()).unwrap_or(u64::MAX), Ordering::Release);
+    }
+
+    /// Refuses to say anything of any key while the index is not loaded or too old.
+    #[inline]
+    pub(crate) fn is_fit(&self, now: Now) -> Result<(), Unavailable> {
+        if !self.is_loaded() {
+            return Err(Unavailable::NotLoaded);
+        }
+        let until = self.trusted_until.load(Ordering::Acquire);
+        if until != u64::MAX && now.boot > Duration::from_nanos(until) {
+            return Err(Unavailable::TooOld);
+        }
+        Ok(())
+    }
+
+    /// Says how far in the log of changes the index has come.
+    pub fn set_position(&self, seq: i64) {
+        self.position.fetch_max(seq, Ordering::Release);
+    }
+
+    /// How far in the log of changes the index has come.
+    pub fn position(&self) -> i64 {
+        self.position.load(Ordering::Acquire)
+    }
+
     /// How many keys the index holds, dead ones included.
     pub fn len(&self) -> usize {
-        self.table.load().len()
+        self.table.len()
     }
 
     /// Whether the index holds no key.
@@ -98,7 +184,7 @@ impl Index {
         self.len() == 0
     }
 
-    /// Looks a digest up.
+    /// Looks a digest up, and copies what is known of it.
     ///
     /// # Errors
     /// [`Unavailable::NotLoaded`] until the index has been filled.
@@ -106,26 +192,103 @@ impl Index {
         if !self.is_loaded() {
             return Err(Unavailable::NotLoaded);
         }
-        Ok(self.table.load().find(digest.words()))
+        Ok(match self.see(digest) {
+            Seen::Live(live) => match live.whole() {
+                Some(record) if live.is_suspended => Lookup::Suspended(record),
+                Some(record) => Lookup::Live(record),
+                None => Lookup::Dead(live.id()),
+            },
+            Seen::Dead(_, id) => Lookup::Dead(id),
+            Seen::Absent => Lookup::Absent,
+        })
+    }
+
+    /// Looks a digest up, and copies nothing.
+    #[inline]
+    pub(crate) fn see(&self, digest: &KeyDigest) -> Seen<'_> {
+        self.table.find(digest.words())
+    }
+
+    /// Fetches what [`Index::see`] will look at of several digests at once, so that their waits for memory overlap.
+    /// The result means nothing.
+    #[inline]
+    pub(crate) fn fetch<const N: usize>(&self, digests: &[KeyDigest; N]) -> u32 {
+        let entries: [u64; N] =
+            std::array::from_fn(|at| digests.get(at).map_or(0, |digest| self.table.fetch_entry(digest.words())));
+        entries.iter().fold(0, |sum, entry| sum ^ self.table.fetch_record(*entry))
+    }
+
+    /// The permissions of a live key, if there is one of that digest.
+    pub(crate) fn permissions_of(&self, live: &Live<'_>) -> Permissions {
+        live.grant.as_deref().map_or_else(Permissions::default, |grant| grant.permissions.clone())
+    }
+
+    /// Takes `cost` from every limit of a key, or from none. What comes back is where it stands with the one that is nearest to
+    /// its end, or with the one that refused.
+    #[inline]
+    pub(crate) fn charge(&self, live: &Live<'_>, cost: u32, now: Now) -> Result<Option<LimitState>, LimitState> {
+        let plan = live.grant.as_deref().map_or(&[][..], |grant| grant.limits.limits());
+        let mut nearest: Option<LimitState> = None;
+        for (at, limit) in plan.iter().enumerate() {
+            let Some(cell) = self.table.cell(live.record, at) else { continue };
+            match limit.charge(at, cell, cost, now) {
+                Ok(state) => {
+                    if nearest.is_none_or(|nearest| state.remaining < nearest.remaining) {
+                        nearest = Some(state);
+                    }
+                }
+                Err(refused) => {
+                    for (at, charged) in plan.iter().enumerate().take(at) {
+                        if let Some(cell) = self.table.cell(live.record, at) {
+                            charged.refund(cell, cost, now);
+                        }
+                    }
+                    return Err(refused);
+                }
+            }
+        }
+        Ok(nearest)
+    }
+
+    /// Counts a use of a key.
+    #[inline]
+    pub(crate) fn count(&self, live: &Live<'_>, outcome: Outcome, now: Now) {
+        self.table.count(live, outcome, now);
+    }
+
+    /// Counts a use of a dead key.
+    pub(crate) fn count_dead(&self, number: u32) {
+        self.table.count_dead(number);
+    }
+
+    /// Hands over what was counted for every key that was used since the last time.
+    pub fn collect_uses(&self, each: impl FnMut(Uses)) {
+        self.table.collect_uses(each);
+    }
+
+    /// Counts a quota on from what was collected before a restart. Nothing happens if the key has no such quota any more.
+    pub fn restore_quota(&self, digest: &KeyDigest, quota: &QuotaCount) {
+        if let Seen::Live(live) = self.see(digest) {
+            self.table.restore_quota(&live, quota);
+        }
     }
 
     /// Revokes every live key that `is_it` picks, for when its digest is not known any more. Looks at each record; says
     /// how many there were.
     pub fn revoke_where(&self, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
-        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.table.load().revoke_where(is_it)
+        self.table.revoke_where(&mut self.turn(), is_it)
     }
 
     /// Suspends an organization: when this returns, none of its keys passes, those put in later included.
     pub fn suspend(&self, organization: OrganizationId) {
-        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.table.store(self.table.load().with_suspended(organization).into());
+        let _turn = self.turn();
+        self.table.set_suspended(organization, true);
     }
 
     /// Ends the suspension of an organization: its keys pass again, but for those that were revoked.
     pub fn resume(&self, organization: OrganizationId) {
-        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.table.store(self.table.load().without_suspended(organization).into());
+        let _turn = self.turn();
+        self.table.set_suspended(organization, false);
     }
 
     /// Applies a change; when this returns, every later [`Index::find`] sees it. Changes may come twice and in any order.
@@ -133,250 +296,14 @@ impl Index {
     /// # Errors
     /// [`ApplyError`]; the index is then as it was.
     pub fn apply(&self, digest: &KeyDigest, change: &KeyChange) -> Result<(), ApplyError> {
-        // A panic inside cannot leave the table half changed, so a poisoned lock is still good.
-        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = self.table.load();
-        if let Some(record) = table.record_of(digest.words()) {
-            return record.change(change);
-        }
-        if table.insert(digest.words(), change)? {
-            return Ok(());
-        }
-        let grown = table.grown();
-        grown.insert(digest.words(), change)?;
-        self.table.store(grown.into());
-        Ok(())
+        self.table.apply(&mut self.turn(), digest.words(), change)
+    }
+
+    /// A panic inside cannot leave the table half changed, so a poisoned lock is still good.
+    fn turn(&self) -> std::sync::MutexGuard<'_, Books> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::{Holder, KeyKind, OrganizationRole, ProjectId, ProjectRole, Scope};
-
-    /// A digest whose table position and tag are chosen, to force collisions.
-    fn digest(position: u32, tag: u32, rest: u64) -> KeyDigest {
-        let mut bytes = [0; 32];
-        bytes[..4].copy_from_slice(&position.to_le_bytes());
-        bytes[4..8].copy_from_slice(&tag.to_le_bytes());
-        bytes[8..16].copy_from_slice(&rest.to_le_bytes());
-        KeyDigest::from_bytes(bytes)
-    }
-
-    fn record(id: i64, version: u32, role: ProjectRole) -> KeyRecord {
-        let holder = Holder::Project {
-            project: ProjectId(7),
-            organization: OrganizationId(3),
-            kind: KeyKind::Secret,
-            scope: Scope::Secret,
-            role,
-        };
-        KeyRecord { id: KeyId(id), version, holder }
-    }
-
-    fn loaded(capacity: usize) -> Index {
-        let index = Index::with_capacity(capacity);
-        index.mark_loaded();
-        index
-    }
-
-    #[test]
-    fn a_record_is_one_cache_line() {
-        assert_eq!(size_of::<table::Record>(), 64);
-        assert_eq!(align_of::<table::Record>(), 64);
-    }
-
-    #[test]
-    fn every_holder_comes_back_as_it_went_in() {
-        let index = loaded(8);
-        let organization = OrganizationId(u32::MAX);
-        let holders = [
-            record(0, 1, ProjectRole::Publisher).holder,
-            Holder::Project {
-                project: ProjectId(u32::MAX),
-                organization,
-                kind: KeyKind::Publishable,
-                scope: Scope::Public,
-                role: ProjectRole::Admin,
-            },
-            Holder::Organization { organization, role: OrganizationRole::Owner },
-            Holder::Operator,
-        ];
-        for (number, holder) in (1_u32..).zip(holders) {
-            let put = KeyRecord { id: KeyId(i64::from(number)), version: number, holder };
-            let digest = digest(number, 0, 0);
-            index.apply(&digest, &KeyChange::Put(put)).unwrap();
-            assert_eq!(index.find(&digest), Ok(Lookup::Live(put)));
-        }
-    }
-
-    #[test]
-    fn revoked_is_final_whatever_order_changes_come_in() {
-        let index = loaded(8);
-        let (known, late) = (digest(1, 1, 1), digest(1, 1, 2));
-        index.apply(&known, &KeyChange::Put(record(1, 1, ProjectRole::Admin))).unwrap();
-        for key in [known, late] {
-            index.apply(&key, &KeyChange::Revoke { id: KeyId(1) }).unwrap();
-            index.apply(&key, &KeyChange::Put(record(1, 9, ProjectRole::Admin))).unwrap();
-            assert_eq!(index.find(&key), Ok(Lookup::Dead(KeyId(1))));
-        }
-    }
-
-    #[test]
-    fn a_key_can_be_revoked_by_number_alone() {
-        let index = loaded(1);
-        for i in 1..=1_000_u32 {
-            index.apply(&digest(i, i, 1), &KeyChange::Put(record(i.into(), 1, ProjectRole::Admin))).unwrap();
-        }
-        assert_eq!(index.revoke_where(|key| key.id == KeyId(1_001)), 0);
-        assert_eq!(index.revoke_where(|key| key.id == KeyId(777)), 1);
-        assert_eq!(index.revoke_where(|key| key.id == KeyId(777)), 0);
-        assert_eq!(index.find(&digest(777, 777, 1)), Ok(Lookup::Dead(KeyId(777))));
-        assert!(matches!(index.find(&digest(778, 778, 1)), Ok(Lookup::Live(_))));
-    }
-
-    #[test]
-    fn a_suspended_organization_takes_its_keys_with_it_and_gives_them_back() {
-        let index = loaded(4);
-        let other = Holder::Organization { organization: OrganizationId(4), role: OrganizationRole::Owner };
-        let (own, foreign, late) = (digest(1, 1, 1), digest(2, 2, 2), digest(3, 3, 3));
-        let live = record(1, 1, ProjectRole::Admin);
-        index.apply(&own, &KeyChange::Put(live)).unwrap();
-        index.apply(&foreign, &KeyChange::Put(KeyRecord { id: KeyId(2), version: 1, holder: other })).unwrap();
-        index.suspend(OrganizationId(3));
-        index.suspend(OrganizationId(9));
-        index.apply(&late, &KeyChange::Put(record(3, 1, ProjectRole::Admin))).unwrap();
-        assert_eq!(index.find(&own), Ok(Lookup::Suspended(live)));
-        assert!(matches!(index.find(&late), Ok(Lookup::Suspended(_))));
-        assert!(matches!(index.find(&foreign), Ok(Lookup::Live(_))));
-
-        index.apply(&late, &KeyChange::Revoke { id: KeyId(3) }).unwrap();
-        index.resume(OrganizationId(3));
-        assert_eq!(index.find(&own), Ok(Lookup::Live(live)));
-        assert_eq!(index.find(&late), Ok(Lookup::Dead(KeyId(3))));
-    }
-
-    #[test]
-    fn an_older_version_never_replaces_a_newer_one() {
-        let index = loaded(8);
-        let key = digest(1, 1, 1);
-        index.apply(&key, &KeyChange::Put(record(1, 3, ProjectRole::Support))).unwrap();
-        index.apply(&key, &KeyChange::Put(record(1, 2, ProjectRole::Admin))).unwrap();
-        assert_eq!(index.find(&key), Ok(Lookup::Live(record(1, 3, ProjectRole::Support))));
-    }
-
-    #[test]
-    fn a_digest_never_changes_hands() {
-        let index = loaded(8);
-        let key = digest(1, 1, 1);
-        let first = record(1, 1, ProjectRole::Support);
-        index.apply(&key, &KeyChange::Put(first)).unwrap();
-        let other_owner = KeyRecord { holder: Holder::Operator, version: 2, ..first };
-        for claim in [record(2, 2, ProjectRole::Admin), other_owner] {
-            let refused = index.apply(&key, &KeyChange::Put(claim)).unwrap_err();
-            assert_eq!(refused, ApplyError::IdentityChanged { known: KeyId(1), claimed: claim.id });
-        }
-        assert_eq!(index.find(&key), Ok(Lookup::Live(first)));
-    }
-
-    #[test]
-    fn it_grows_and_keeps_every_key_and_every_death() {
-        let index = loaded(1);
-        let keys: u32 = if cfg!(miri) { 100 } else { 40_000 };
-        for i in 0..keys {
-            let put = KeyChange::Put(record(i.into(), 1, ProjectRole::Editor));
-            // Every eighth position only, so that runs of collisions form.
-            index.apply(&digest(i / 8 * 8, i % 3, i.into()), &put).unwrap();
-            if i % 5 == 0 {
-                let revoke = KeyChange::Revoke { id: KeyId(i.into()) };
-                index.apply(&digest(i / 8 * 8, i % 3, i.into()), &revoke).unwrap();
-            }
-        }
-        assert_eq!(index.len(), keys as usize);
-        for i in 0..keys {
-            let alive = Lookup::Live(record(i.into(), 1, ProjectRole::Editor));
-            let expected = if i % 5 == 0 { Lookup::Dead(KeyId(i.into())) } else { alive };
-            assert_eq!(index.find(&digest(i / 8 * 8, i % 3, i.into())), Ok(expected));
-        }
-        assert_eq!(index.find(&digest(0, 0, u64::MAX)), Ok(Lookup::Absent));
-    }
-
-    #[test]
-    fn readers_beside_a_growing_writer_never_miss_a_key_and_never_see_a_dead_one() {
-        let index = loaded(1);
-        let seen = std::sync::atomic::AtomicU32::new(0);
-        let revoked = std::sync::atomic::AtomicU32::new(0);
-        std::thread::scope(|threads| {
-            threads.spawn(|| {
-                for i in 1..=20_000_u32 {
-                    index.apply(&digest(i, i, 1), &KeyChange::Put(record(i.into(), 1, ProjectRole::Editor))).unwrap();
-                    seen.store(i, Ordering::Release);
-                    if i > 100 {
-                        index
-                            .apply(&digest(i - 100, i - 100, 1), &KeyChange::Revoke { id: KeyId((i - 100).into()) })
-                            .unwrap();
-                        revoked.store(i - 100, Ordering::Release);
-                    }
-                }
-            });
-            threads.spawn(|| {
-                loop {
-                    let (dead, newest) = (revoked.load(Ordering::Acquire), seen.load(Ordering::Acquire));
-                    if newest > 0 {
-                        assert_ne!(index.find(&digest(newest, newest, 1)), Ok(Lookup::Absent));
-                    }
-                    if dead > 0 {
-                        assert_eq!(index.find(&digest(dead, dead, 1)), Ok(Lookup::Dead(KeyId(dead.into()))));
-                    }
-                    if newest == 20_000 {
-                        break;
-                    }
-                }
-            });
-        });
-    }
-
-    proptest! {
-        /// Against the obvious model: a map of the highest version put, a set of the dead, and one organization.
-        #[test]
-        fn it_agrees_with_the_obvious_model(
-            steps in proptest::collection::vec((0..12_u32, 0..6_u32, 0..5_u8, 0..8_u8), 0..200)
-        ) {
-            let index = loaded(1);
-            let mut model: HashMap<u32, Lookup> = HashMap::new();
-            let mut suspended = false;
-            for (key, version, role, kind_of_step) in steps {
-                if kind_of_step == 1 {
-                    suspended = version % 2 == 0;
-                    if suspended { index.suspend(OrganizationId(3)) } else { index.resume(OrganizationId(3)) }
-                    continue;
-                }
-                let put = record(key.into(), version, ProjectRole::from_position(role).unwrap());
-                let state = model.entry(key).or_insert(Lookup::Absent);
-                let change = if kind_of_step == 0 {
-                    *state = Lookup::Dead(KeyId(key.into()));
-                    KeyChange::Revoke { id: KeyId(key.into()) }
-                } else {
-                    *state = match *state {
-                        Lookup::Absent => Lookup::Live(put),
-                        Lookup::Live(known) if known.version < version => Lookup::Live(put),
-                        kept @ (Lookup::Live(_) | Lookup::Suspended(_) | Lookup::Dead(_)) => kept,
-                    };
-                    KeyChange::Put(put)
-                };
-                index.apply(&digest(key % 4, key % 2, key.into()), &change).unwrap();
-            }
-            for key in 0..12 {
-                let expected = match model.get(&key).copied().unwrap_or(Lookup::Absent) {
-                    Lookup::Live(record) if suspended => Lookup::Suspended(record),
-                    known @ (Lookup::Live(_) | Lookup::Suspended(_) | Lookup::Dead(_) | Lookup::Absent) => known,
-                };
-                prop_assert_eq!(index.find(&digest(key % 4, key % 2, key.into())), Ok(expected));
-            }
-        }
-    }
-}
+mod tests;

@@ -17,17 +17,14 @@
 //!
 //! // Hold it, by digest only.
 //! let index = Index::with_capacity(1_000);
-//! let record = KeyRecord {
-//!     id: KeyId(4),
-//!     version: 1,
-//!     holder: Holder::Project {
-//!         project: ProjectId(1),
-//!         organization: OrganizationId(1),
-//!         kind: KeyKind::Secret,
-//!         scope: Scope::Secret,
-//!         role: ProjectRole::Editor,
-//!     },
+//! let holder = Holder::Project {
+//!     project: ProjectId(1),
+//!     organization: OrganizationId(1),
+//!     kind: KeyKind::Secret,
+//!     scope: Scope::Secret,
+//!     role: ProjectRole::Editor,
 //! };
+//! let record = KeyRecord::new(KeyId(4), 1, holder);
 //! index.apply(&digest, &KeyChange::Put(record))?;
 //! index.mark_loaded();
 //!
@@ -47,15 +44,20 @@ mod decision;
 mod digest;
 mod index;
 mod key;
+mod limit;
+mod policies;
 pub mod policy;
 mod record;
 mod verifier;
 
-pub use decision::{Denial, Requirement, VerifiedKey, decide};
+pub use decision::{Code, Denial, Requirement, VerifiedKey, decide};
 pub use digest::KeyDigest;
-pub use index::{ApplyError, Index, KeyChange, Lookup};
+pub use index::{ApplyError, Index, KeyChange, Lookup, QuotaCount, Uses};
 pub use key::{ApiKey, KeyKind, MaskedKey, NotAKey};
+pub use limit::{BadLimit, Limit, LimitPlan, LimitState, MOST_LIMITS, MOST_OWN_LIMITS, Now, Period, Window};
+pub use policies::PolicySet;
 pub use record::{
-    Holder, KeyId, KeyRecord, OrganizationId, OrganizationRole, ProjectId, ProjectRole, Scope, UnknownWord,
+    Holder, KeyId, KeyRecord, OrganizationId, OrganizationRole, Permissions, PolicyVersion, ProjectId, ProjectRole,
+    Scope, UnknownWord,
 };
-pub use verifier::{Unavailable, Verifier, VerifyError};
+pub use verifier::{About, Ask, AskedRequest, Unavailable, Verdict, Verifier, VerifyError};

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use crate::KeyKind;
+use crate::{KeyKind, LimitPlan};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -30,6 +31,11 @@ id!(
 id!(
     /// Number of an organization. 32 bits, as for [`ProjectId`].
     OrganizationId(u32)
+);
+
+id!(
+    /// Number of a policy that was applied, from 1; 0 is the built-in one.
+    PolicyVersion(u32)
 );
 
 /// A word that is not in the list it was looked up in.
@@ -166,14 +172,61 @@ pub enum Holder {
 }
 
 /// Everything about a live key that decides anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
-    /// The key's number.
+    /// The key's number: below 2⁴⁰.
     pub id: KeyId,
     /// How often the key was written, from 1. Of two states of one key the higher version holds.
     pub version: u32,
     /// Whom it speaks for.
     pub holder: Holder,
+    /// The policy at whose version its reach is frozen while its scope is public.
+    pub reach: PolicyVersion,
+    /// What it holds besides its role.
+    pub permissions: Permissions,
+    /// How often it may be used.
+    pub limits: LimitPlan,
+}
+
+impl KeyRecord {
+    /// A key with a role and nothing else: no permission, no limit, and issued before there was a policy.
+    pub fn new(id: KeyId, version: u32, holder: Holder) -> Self {
+        let (permissions, limits) = (Permissions::default(), LimitPlan::default());
+        Self { id, version, holder, reach: PolicyVersion(0), permissions, limits }
+    }
+}
+
+/// Permissions `resource:action` of a key, sorted, none twice.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Permissions(Option<Arc<[Box<str>]>>);
+
+impl Permissions {
+    /// Most permissions of one key (contract section 7).
+    pub const MOST: usize = 100;
+
+    /// The permissions among these words, in whatever order they are.
+    pub fn new<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut sorted: Vec<Box<str>> = words.into_iter().map(Into::into).collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        Self((!sorted.is_empty()).then(|| sorted.into()))
+    }
+
+    /// Whether a permission is among them.
+    pub fn hold(&self, permission: &str) -> bool {
+        self.0.as_ref().is_some_and(|sorted| sorted.binary_search_by(|held| (**held).cmp(permission)).is_ok())
+    }
+
+    /// Each of them, sorted.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.as_deref().unwrap_or_default().iter().map(|held| &**held)
+    }
+}
+
+impl fmt::Debug for Permissions {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_set().entries(self.iter()).finish()
+    }
 }
 
 #[cfg(test)]

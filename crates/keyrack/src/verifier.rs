@@ -1,6 +1,16 @@
 //! The one straight line that every verification takes, whichever door it came through.
 
-use crate::{ApiKey, Denial, Index, KeyDigest, KeyId, Lookup, NotAKey, Requirement, VerifiedKey, decide};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::decision::{Reach, decide_use};
+use crate::index::{Live, Outcome, Seen};
+use crate::policy::RouteNumber;
+use crate::{
+    ApiKey, Code, Denial, Holder, Index, KeyDigest, KeyId, LimitState, Lookup, NotAKey, Now, OrganizationId,
+    Permissions, PolicySet, ProjectId, Requirement, VerifiedKey, decide,
+};
 
 /// The index cannot be trusted now, so nothing can be said about any key. Never a verdict on the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -8,6 +18,12 @@ pub enum Unavailable {
     /// The index has not been filled yet.
     #[error("the keys are still being loaded")]
     NotLoaded,
+    /// It has not heard from its store for too long.
+    #[error("what is known of the keys is too old")]
+    TooOld,
+    /// It has not come as far as the caller asked for.
+    #[error("the change that was asked for has not arrived yet")]
+    Behind,
 }
 
 /// Why there is no [`VerifiedKey`].
@@ -26,16 +42,91 @@ pub enum VerifyError {
     Unavailable(#[from] Unavailable),
 }
 
-/// Verifies presented keys against an [`Index`]. Never waits, writes or reads a store.
+/// What is asked of a key: may it do that in the user's own API?
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ask<'a> {
+    /// What the caller presented as its key.
+    pub key: &'a [u8],
+    /// The request it wants to make; without one, only the key itself is judged.
+    pub request: Option<AskedRequest<'a>>,
+    /// The project it must be of.
+    pub project: Option<ProjectId>,
+    /// The organization it must be of.
+    pub organization: Option<OrganizationId>,
+    /// A permission it must hold, besides what the policy asks for.
+    pub permission: Option<&'a str>,
+    /// How much of its limits the request takes.
+    pub cost: u32,
+    /// How far in the log of changes the index must have come.
+    pub min_seq: i64,
+}
+
+/// A request to the user's own API, as it came in.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedRequest<'a> {
+    /// Its method.
+    pub method: &'a [u8],
+    /// Its target: path, and query if there is one.
+    pub target: &'a [u8],
+    /// The name of the policy; without one, `default`.
+    pub policy: Option<&'a [u8]>,
+}
+
+/// What a verification says.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Whether the key may pass.
+    pub outcome: Result<VerifiedKey, VerifyError>,
+    /// Which key it is, where that may be told: if the whole value was right, also of one that may not pass.
+    pub about: Option<About>,
+    /// Where the key stands with the limit that refused, or is nearest to its end.
+    pub limit: Option<LimitState>,
+}
+
+/// What may be told of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Its number.
+    pub id: KeyId,
+    /// Whom it speaks for.
+    pub holder: Holder,
+    /// What it holds besides its role.
+    pub permissions: Permissions,
+}
+
+impl Verdict {
+    /// The code on the wire (contract section 7).
+    pub const fn code(&self) -> Code {
+        match self.outcome {
+            Ok(_) => Code::Valid,
+            Err(VerifyError::Denied { denial, .. }) => denial.code(),
+            Err(VerifyError::Unavailable(_)) => Code::Unavailable,
+        }
+    }
+
+    const fn without_key(error: VerifyError) -> Self {
+        Self { outcome: Err(error), about: None, limit: None }
+    }
+
+    const fn denied(denial: Denial, key: Option<KeyId>) -> Self {
+        Self::without_key(VerifyError::Denied { denial, key })
+    }
+}
+
+/// How many keys of a batch are looked up at once.
+const AT_ONCE: usize = 16;
+
+/// Verifies presented keys against an [`Index`] and the policies. Never waits, writes or reads a store, and takes no lock.
 #[derive(Debug)]
 pub struct Verifier {
     index: Index,
+    policies: ArcSwap<PolicySet>,
 }
 
 impl Verifier {
-    /// A verifier over an index, which may still be filling.
-    pub const fn new(index: Index) -> Self {
-        Self { index }
+    /// A verifier over an index, which may still be filling, with the built-in policy.
+    pub fn new(index: Index) -> Self {
+        Self { index, policies: ArcSwap::from_pointee(PolicySet::builtin()) }
     }
 
     /// The index, to apply changes to.
@@ -43,7 +134,106 @@ impl Verifier {
         &self.index
     }
 
-    /// Verifies the bytes a caller presented as its key.
+    /// The policies in force.
+    pub fn policies(&self) -> Arc<PolicySet> {
+        self.policies.load_full()
+    }
+
+    /// Puts policies in force: when this returns, every later verification goes by them.
+    pub fn set_policies(&self, policies: PolicySet) {
+        self.policies.store(policies.into());
+    }
+
+    /// May a key do what is asked? Counts the use, and takes its cost from the key's limits if it may.
+    pub fn check(&self, ask: &Ask<'_>, now: Now) -> Verdict {
+        let Ok(key) = ApiKey::parse(ask.key) else { return Verdict::denied(Denial::Malformed, None) };
+        self.check_digest(&KeyDigest::of(&key), ask, now)
+    }
+
+    /// [`Verifier::check`] for many: faster than one by one, because the waits for memory overlap. Verdicts come in order.
+    pub fn check_batch(&self, asks: &[Ask<'_>], now: Now, mut each: impl FnMut(Verdict)) {
+        for asks in asks.chunks(AT_ONCE) {
+            let keys: [Option<KeyDigest>; AT_ONCE] = std::array::from_fn(|at| {
+                let presented = asks.get(at)?.key;
+                ApiKey::parse(presented).ok().map(|key| KeyDigest::of(&key))
+            });
+            let none = KeyDigest::from_bytes([0; KeyDigest::BYTES]);
+            std::hint::black_box(self.index.fetch(&keys.map(|digest| digest.unwrap_or(none))));
+            for (digest, ask) in keys.iter().zip(asks) {
+                each(match digest {
+                    Some(digest) => self.check_digest(digest, ask, now),
+                    None => Verdict::denied(Denial::Malformed, None),
+                });
+            }
+        }
+    }
+
+    fn check_digest(&self, digest: &KeyDigest, ask: &Ask<'_>, now: Now) -> Verdict {
+        if let Err(cause) = self.is_fit(ask, now) {
+            return Verdict::without_key(cause.into());
+        }
+        match self.index.see(digest) {
+            Seen::Live(live) => self.check_live(&live, ask, now),
+            Seen::Dead(record, id) => {
+                self.index.count_dead(record);
+                Verdict::denied(Denial::Revoked, Some(id))
+            }
+            Seen::Absent => Verdict::denied(Denial::Unknown, None),
+        }
+    }
+
+    fn is_fit(&self, ask: &Ask<'_>, now: Now) -> Result<(), Unavailable> {
+        self.index.is_fit(now)?;
+        if ask.min_seq > self.index.position() { Err(Unavailable::Behind) } else { Ok(()) }
+    }
+
+    fn check_live(&self, live: &Live<'_>, ask: &Ask<'_>, now: Now) -> Verdict {
+        let id = live.id();
+        let Some(holder) = live.holder() else { return Verdict::denied(Denial::Revoked, Some(id)) };
+        let (outcome, use_of_it, limit) = match self.decide_and_charge(live, holder, ask, now) {
+            Ok((verified, route, limit)) => (Ok(verified), Outcome::Passed(route), limit),
+            Err((denial, limit)) => {
+                let use_of_it = match denial {
+                    Denial::RateLimited => Outcome::Limited,
+                    Denial::UsageExceeded => Outcome::Exceeded,
+                    _refused => Outcome::Forbidden,
+                };
+                (Err(VerifyError::Denied { denial, key: Some(id) }), use_of_it, limit)
+            }
+        };
+        self.index.count(live, use_of_it, now);
+        let is_told = !matches!(outcome, Err(VerifyError::Denied { denial, .. }) if denial.code() == Code::NotFound);
+        let about = is_told.then(|| About { id, holder, permissions: self.index.permissions_of(live) });
+        Verdict { outcome, about, limit }
+    }
+
+    /// The limits come last, so that what is refused for another reason takes nothing from them.
+    fn decide_and_charge(
+        &self,
+        live: &Live<'_>,
+        holder: Holder,
+        ask: &Ask<'_>,
+        now: Now,
+    ) -> Result<(VerifiedKey, Option<RouteNumber>, Option<LimitState>), (Denial, Option<LimitState>)> {
+        let without_limit = |denial| (denial, None);
+        let reach = Reach { project: ask.project, organization: ask.organization, permission: ask.permission };
+        let (verified, scope, role) =
+            decide_use(live.id(), holder, reach, |needed| live.holds(needed)).map_err(without_limit)?;
+        if live.is_suspended {
+            return Err((Denial::Suspended, None));
+        }
+        let route = match ask.request {
+            Some(request) => Some(self.policies.load().judge(request, live, (scope, role)).map_err(without_limit)?),
+            None => None,
+        };
+        match self.index.charge(live, ask.cost, now) {
+            Ok(limit) => Ok((verified, route, limit)),
+            Err(refused) if refused.is_quota => Err((Denial::UsageExceeded, Some(refused))),
+            Err(refused) => Err((Denial::RateLimited, Some(refused))),
+        }
+    }
+
+    /// Verifies the bytes a caller presented as its key to one of Keyrack's own surfaces.
     ///
     /// # Errors
     /// [`VerifyError::Denied`] if the key may not pass, [`VerifyError::Unavailable`] if that cannot be told.
@@ -61,7 +251,9 @@ impl Verifier {
     pub fn verify_key(&self, key: &ApiKey, requirement: Requirement) -> Result<VerifiedKey, VerifyError> {
         let denied = |denial, key| Err(VerifyError::Denied { denial, key });
         match self.index.find(&KeyDigest::of(key))? {
-            Lookup::Live(record) => decide(&record, requirement).or_else(|denial| denied(denial, Some(record.id))),
+            Lookup::Live(record) => {
+                decide(record.id, record.holder, requirement).or_else(|denial| denied(denial, Some(record.id)))
+            }
             Lookup::Suspended(record) => denied(Denial::Suspended, Some(record.id)),
             Lookup::Dead(id) => denied(Denial::Revoked, Some(id)),
             Lookup::Absent => denied(Denial::Unknown, None),
@@ -85,7 +277,7 @@ mod tests {
     fn operator_key(seed: u8) -> (ApiKey, KeyDigest, KeyChange) {
         let key = ApiKey::generate(KeyKind::Operator, &[seed; ApiKey::RANDOM_BYTES]);
         let digest = KeyDigest::of(&key);
-        let record = KeyRecord { id: KeyId(i64::from(seed)), version: 1, holder: Holder::Operator };
+        let record = KeyRecord::new(KeyId(i64::from(seed)), 1, Holder::Operator);
         (key, digest, KeyChange::Put(record))
     }
 
@@ -121,7 +313,7 @@ mod tests {
                 let change = if dead && revoke {
                     KeyChange::Revoke { id: KeyId(1) }
                 } else {
-                    KeyChange::Put(KeyRecord { id: KeyId(1), version, holder })
+                    KeyChange::Put(KeyRecord::new(KeyId(1), version, holder))
                 };
                 verifier.index().apply(&digest, &change).unwrap();
                 for least in ProjectRole::ALL {
@@ -136,7 +328,7 @@ mod tests {
     fn a_key_of_a_suspended_organization_is_denied() {
         let key = ApiKey::generate(KeyKind::Organization, &[1; ApiKey::RANDOM_BYTES]);
         let holder = Holder::Organization { organization: OrganizationId(3), role: OrganizationRole::Owner };
-        let record = KeyRecord { id: KeyId(1), version: 1, holder };
+        let record = KeyRecord::new(KeyId(1), 1, holder);
         let verifier = Verifier::new(Index::with_capacity(1));
         verifier.index().mark_loaded();
         verifier.index().apply(&KeyDigest::of(&key), &KeyChange::Put(record)).unwrap();

@@ -69,6 +69,12 @@ CREATE TABLE api_keys (
     project_id BIGINT REFERENCES projects (id),
     role BIGINT NOT NULL,
     scope BIGINT NOT NULL,
+    -- Words in their order, a space between each two.
+    permissions TEXT NOT NULL,
+    -- JSON, or nothing.
+    limits TEXT NOT NULL,
+    -- The policy at whose version the reach of a publishable key is frozen.
+    reach BIGINT NOT NULL,
     is_system BIGINT NOT NULL,
     name TEXT NOT NULL,
     name_folded TEXT NOT NULL,

@@ -152,7 +152,7 @@ impl Check {
 
 #[cfg(test)]
 mod tests {
-    use keyrack::{ApiKey, Holder, KeyDigest, KeyId, KeyKind};
+    use keyrack::{ApiKey, Holder, KeyDigest, KeyId, KeyKind, Permissions, PolicyVersion};
 
     use super::*;
     use crate::actor::Actor;
@@ -169,6 +169,9 @@ mod tests {
             id: KeyId(6),
             version,
             holder: Holder::Operator,
+            permissions: Permissions::default(),
+            limits: Vec::new(),
+            reach: PolicyVersion(0),
             is_system: false,
             name: "key".to_owned(),
             description: None,

@@ -120,13 +120,23 @@ fn problem(error: VerifyError, requirement: Requirement) -> Problem {
             span.record("denied", tracing::field::display(denial));
             key.map(|key| span.record("key", key.0));
             match denial {
-                Denial::Malformed | Denial::Unknown | Denial::Revoked | Denial::Suspended | Denial::WrongSurface => {
-                    Problem::unauthenticated(true)
-                }
+                Denial::Malformed
+                | Denial::Unknown
+                | Denial::Revoked
+                | Denial::Suspended
+                | Denial::WrongSurface
+                | Denial::OtherTenant => Problem::unauthenticated(true),
                 Denial::ScopeTooSmall => Problem::new(Code::PermissionDenied, scope_too_small(requirement)),
                 Denial::RoleTooSmall { needs } => {
                     Problem::new(Code::PermissionDenied, format!("This takes a key of role `{needs}`."))
                 }
+                // Reasons of the user's own API: no surface of ours asks for them.
+                Denial::Closed
+                | Denial::PermissionMissing
+                | Denial::UnknownPolicy
+                | Denial::BadRequest(_)
+                | Denial::RateLimited
+                | Denial::UsageExceeded => Problem::new(Code::PermissionDenied, "This key does not reach that far."),
             }
         }
     }

@@ -2,11 +2,13 @@
 
 use std::str::FromStr;
 
-use keyrack::{ApiKey, UnknownWord};
+use keyrack::policy::is_permission;
+use keyrack::{ApiKey, Limit, MOST_OWN_LIMITS, Permissions, UnknownWord};
 use serde_json::Value;
 
 use super::body::Object;
 use super::problem::{Code, Fault, Problem};
+use crate::key_limits::LimitBody;
 
 const NO_KEY: &str = "must not contain a key: it would be kept and shown. Revoke that key if others have seen it";
 
@@ -153,6 +155,78 @@ impl Fields {
             Value::String(text) => Some(Some(text)),
             Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
                 self.fault(param, Code::ParameterInvalidFormat, "must be a string or null");
+                None
+            }
+        }
+    }
+
+    /// Takes a field that is a list of permissions.
+    pub(super) fn permissions(&mut self, param: &str) -> Option<Permissions> {
+        let items = self.list(param, Permissions::MOST)?;
+        let mut words = Vec::with_capacity(items.len());
+        for (at, item) in items.iter().enumerate() {
+            match item.as_str().filter(|word| is_permission(word)) {
+                Some(word) => words.push(word),
+                None => self.fault(
+                    &format!("{param}.{at}"),
+                    Code::ParameterInvalidFormat,
+                    "must be resource:action, each 1 to 64 characters of a-z, 0-9, `_`, `.` and `-`",
+                ),
+            }
+        }
+        let permissions = Permissions::new(words);
+        if permissions.iter().any(|word| holds_a_key(&word.to_uppercase())) {
+            self.fault(param, Code::ParameterInvalidFormat, NO_KEY);
+        }
+        Some(permissions)
+    }
+
+    /// Takes a field that is a list of limits; they come back in the order of their names.
+    pub(super) fn limits(&mut self, param: &str) -> Option<Vec<Limit>> {
+        let items = self.list(param, MOST_OWN_LIMITS)?;
+        let mut limits: Vec<Limit> = Vec::with_capacity(items.len());
+        for (at, item) in items.into_iter().enumerate() {
+            let here = format!("{param}.{at}");
+            let body: LimitBody<'static> = match serde_json::from_value(item) {
+                Ok(body) => body,
+                Err(_of_another_shape) => {
+                    self.fault(&here, Code::ParameterInvalidFormat, LimitBody::SHAPE);
+                    continue;
+                }
+            };
+            match body.limit() {
+                Ok(limit) if limits.iter().any(|known| known.name() == limit.name()) => {
+                    self.fault(&format!("{here}.name"), Code::ParameterInvalidFormat, "is the name of another limit");
+                }
+                Ok(limit) => limits.push(limit),
+                Err(bad) => {
+                    let field = LimitBody::field_of(bad);
+                    self.fault(&format!("{here}.{field}"), Code::ParameterInvalidFormat, bad.to_string());
+                }
+            }
+        }
+        limits.sort_by(|one, other| one.name().cmp(other.name()));
+        Some(limits)
+    }
+
+    /// Takes a field that is a whole number.
+    pub(super) fn number(&mut self, param: &str) -> Option<u32> {
+        let number = self.take(param)?.as_u64().and_then(|number| u32::try_from(number).ok());
+        if number.is_none() {
+            self.fault(param, Code::ParameterInvalidFormat, "must be a whole number");
+        }
+        number
+    }
+
+    fn list(&mut self, param: &str, most: usize) -> Option<Vec<Value>> {
+        match self.take(param)? {
+            Value::Array(items) if items.len() <= most => Some(items),
+            Value::Array(_) => {
+                self.fault(param, Code::ParameterInvalidFormat, format!("must have at most {most} entries"));
+                None
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+                self.fault(param, Code::ParameterInvalidFormat, "must be a list");
                 None
             }
         }

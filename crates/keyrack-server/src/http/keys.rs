@@ -1,6 +1,6 @@
 //! Keys on the wire, of every kind: what is sent, and what is asked for.
 
-use keyrack::{ApiKey, Holder, OrganizationRole, ProjectRole, Scope};
+use keyrack::{ApiKey, Holder, OrganizationRole, PolicyVersion, ProjectRole, Scope};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -8,7 +8,8 @@ use super::body::Object;
 use super::fields::Fields;
 use super::problem::Problem;
 use crate::actor::ActorBody;
-use crate::keys::{KeyPatch, Labels, LabelsPatch, MOST_DESCRIPTION_CHARACTERS, MOST_NAME_CHARACTERS, NewKey};
+use crate::key_limits::LimitBody;
+use crate::keys::{KeyPatch, Labels, LabelsPatch, MOST_DESCRIPTION_CHARACTERS, MOST_NAME_CHARACTERS, NewKey, Powers};
 use crate::store::StoreError;
 use crate::stored_key::StoredKey;
 
@@ -44,6 +45,14 @@ pub struct KeyBody<'a> {
     description: Option<&'a str>,
     /// Whether the service made it for itself. Its tenant can neither change nor revoke it.
     is_system_key: bool,
+    /// What it holds besides its role, `resource:action`.
+    #[schema(example = json!(["events:write"]))]
+    permissions: Vec<&'a str>,
+    /// The limits of its own. The installation may set others for every key.
+    limits: Vec<LimitBody<'a>>,
+    /// The policy at whose version its reach is frozen while its scope is public; 0 is before the first.
+    #[schema(example = 1)]
+    policy_version: u32,
     /// Who made it.
     created_by: ActorBody,
     /// Who changed it last.
@@ -68,6 +77,9 @@ impl<'a> KeyBody<'a> {
             updated_at: key.history.updated_at.to_string(),
             description: key.description.as_deref(),
             is_system_key: key.is_system,
+            permissions: key.permissions.iter().collect(),
+            limits: key.limits.iter().map(LimitBody::of).collect(),
+            policy_version: key.reach.0,
             created_by: key.history.created_by.body(),
             last_changed_by: key.history.changed_by.body(),
         })
@@ -215,6 +227,12 @@ pub struct CreateKey {
     /// At most 2,048 characters.
     #[schema(max_length = 2048)]
     description: Option<String>,
+    /// What it holds besides its role; none if left out.
+    #[schema(max_items = 100, nullable = false, example = json!(["events:write"]))]
+    permissions: Option<Vec<String>>,
+    /// The limits of its own; none if left out.
+    #[schema(max_items = 8, nullable = false)]
+    limits: Option<Vec<LimitBody<'static>>>,
 }
 
 /// What to change of a project's key. What is left out stays as it is.
@@ -235,6 +253,16 @@ pub struct ChangeKey {
     /// At most 2,048 characters, or null for none.
     #[schema(max_length = 2048)]
     description: Option<String>,
+    /// All that it is to hold besides its role, instead of what it holds.
+    #[schema(max_items = 100, nullable = false)]
+    permissions: Option<Vec<String>>,
+    /// All limits that it is to have of its own, instead of those it has.
+    #[schema(max_items = 8, nullable = false)]
+    limits: Option<Vec<LimitBody<'static>>>,
+    /// Freezes the reach of a publishable key at this version of the policy. This is how it gains routes that were opened
+    /// after it was issued.
+    #[schema(nullable = false, minimum = 0)]
+    policy_version: Option<u32>,
 }
 
 /// What a create of a project's key asks for.
@@ -247,6 +275,10 @@ pub fn parse_new(body: Object) -> Result<NewKey, Problem> {
     let new = NewKey {
         scope: fields.word("scope").unwrap_or(Scope::Secret),
         role: fields.word("role").unwrap_or(ProjectRole::Support),
+        powers: Powers {
+            permissions: fields.permissions("permissions").unwrap_or_default(),
+            limits: fields.limits("limits").unwrap_or_default(),
+        },
         labels,
     };
     fields.finish()?;
@@ -260,7 +292,14 @@ pub fn parse_new(body: Object) -> Result<NewKey, Problem> {
 pub fn parse_patch(body: Object) -> Result<KeyPatch, Problem> {
     let mut fields = Fields::of(body);
     let labels = labels_patch(&mut fields);
-    let patch = KeyPatch { labels, scope: fields.word("scope"), role: fields.word("role") };
+    let patch = KeyPatch {
+        labels,
+        scope: fields.word("scope"),
+        role: fields.word("role"),
+        permissions: fields.permissions("permissions"),
+        limits: fields.limits("limits"),
+        reach: fields.number("policy_version").map(PolicyVersion),
+    };
     fields.finish()?;
     Ok(patch)
 }

@@ -28,7 +28,7 @@ const TIER: HeaderName = HeaderName::from_static("x-ratelimit-tier");
 pub(super) fn count(app: &App, parts: &Parts, verdict: &Result<VerifiedKey, VerifyError>) -> Result<(), Problem> {
     let key = match verdict {
         Ok(key) => key.id(),
-        Err(VerifyError::Denied { denial, key: Some(key) }) if denial.status() != 401 => *key,
+        Err(VerifyError::Denied { denial, key: Some(key) }) if denial.code().status() != 401 => *key,
         Err(VerifyError::Denied { .. } | VerifyError::Unavailable(_)) => return Ok(()),
     };
     let class = match parts.method {

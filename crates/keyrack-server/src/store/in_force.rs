@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keyrack::{Holder, KeyChange, KeyDigest, KeyRecord, Lookup, OrganizationId, Verifier};
+use keyrack::{Holder, KeyChange, KeyDigest, KeyRecord, Limit, LimitPlan, Lookup, OrganizationId, Verifier};
 
 use super::StoreError;
 use crate::kept::{Kind, Reference};
 
 /// What a row means for the state in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// A key is live, or dead for ever.
     Key(KeyDigest, KeyChange),
@@ -52,18 +52,32 @@ pub(super) enum Age {
 pub(super) struct InForce {
     verifier: Arc<Verifier>,
     versions: Mutex<HashMap<Reference, u32>>,
+    /// Of every project key, beside those of its own.
+    tier: Vec<Limit>,
 }
 
 impl InForce {
-    pub(super) fn new(verifier: Arc<Verifier>) -> Self {
-        Self { verifier, versions: Mutex::default() }
+    pub(super) fn new(verifier: Arc<Verifier>, tier: Vec<Limit>) -> Self {
+        Self { verifier, versions: Mutex::default(), tier }
+    }
+
+    /// A key with the limits that it has from the installation. Of two with one name that is the one that holds.
+    fn with_tier(&self, record: &KeyRecord) -> KeyRecord {
+        let mut record = record.clone();
+        if matches!(record.holder, Holder::Project { .. }) && !self.tier.is_empty() {
+            record.limits = LimitPlan::new(self.tier.iter().chain(record.limits.limits()).cloned());
+        }
+        record
     }
 
     /// Brings a row into force.
     pub(super) fn apply(&self, effect: &Effect) -> Result<(), StoreError> {
         let index = self.verifier.index();
         match effect {
-            Effect::Key(digest, change) => index.apply(digest, change)?,
+            Effect::Key(digest, KeyChange::Put(record)) => {
+                index.apply(digest, &KeyChange::Put(self.with_tier(record)))?;
+            }
+            Effect::Key(digest, revoked @ KeyChange::Revoke { .. }) => index.apply(digest, revoked)?,
             Effect::Other { reference, version, is_live, is_suspended } => {
                 if !self.keep_version(*reference, is_live.then_some(*version)) {
                     return Ok(());
@@ -101,8 +115,9 @@ impl InForce {
         }
         match row {
             Effect::Key(digest, KeyChange::Put(record)) => {
+                let record = self.with_tier(record);
                 let found = self.verifier.index().find(digest);
-                found == Ok(Lookup::Live(*record)) || found == Ok(Lookup::Suspended(*record))
+                matches!(found, Ok(Lookup::Live(known) | Lookup::Suspended(known)) if known == record)
             }
             Effect::Key(_, KeyChange::Revoke { .. }) => false,
             Effect::Other { reference, version, .. } => {

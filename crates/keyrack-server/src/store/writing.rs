@@ -1,6 +1,6 @@
 //! What a change may hold: rows with their MACs, the entries of the audit log, kept replies.
 
-use keyrack::{OrganizationId, ProjectId};
+use keyrack::{OrganizationId, PolicyVersion, ProjectId};
 
 use super::live_sum::LiveSum;
 use super::reading::{Beneath, Find};
@@ -56,6 +56,11 @@ impl Writing {
     /// [`StoreError`].
     pub async fn next_id<K: Kept>(&mut self) -> Result<i64, StoreError> {
         Ok(sql::next_id(self.connection()?, K::KIND.as_str()).await?)
+    }
+
+    /// The policy in force.
+    pub fn policy_version(&self) -> PolicyVersion {
+        self.store.verifier.policies().version()
     }
 
     fn in_force<K: Table>(&self, row: &sql::Row) -> Result<K, StoreError> {

@@ -155,7 +155,7 @@ impl TestApp {
         let clock = Arc::new(FrozenClock { now: AtomicI64::new(START), uptime: AtomicU64::new(UPTIME) });
         let root_key = RootKey::create(&dir.path().join("root.key"), random.as_ref()).unwrap();
         let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
-        let store = Store::open(dir.path(), &root_key, Arc::clone(&verifier), clock.clone()).await;
+        let store = Store::open(dir.path(), &root_key, Arc::clone(&verifier), Vec::new(), clock.clone()).await;
         let store = store.unwrap();
         let first_keys = installation::set_up(&store, random.as_ref()).await.unwrap();
         store.load().await.unwrap();
@@ -170,7 +170,7 @@ impl TestApp {
         app.store.close().await;
         let root_key = RootKey::load(&dir.path().join("root.key")).unwrap();
         let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
-        let store = Store::open(dir.path(), &root_key, Arc::clone(&verifier), clock.clone()).await.unwrap();
+        let store = Store::open(dir.path(), &root_key, Arc::clone(&verifier), Vec::new(), clock.clone()).await.unwrap();
         assert!(store.was_set_up());
         store.load().await.unwrap();
         let (types, random) = (app.problem_types.clone(), Arc::clone(&app.random));

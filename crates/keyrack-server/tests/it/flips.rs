@@ -12,21 +12,19 @@ use std::thread;
 use std::time::Duration;
 
 use keyrack::{
-    ApiKey, KeyDigest, KeyKind, Lookup, OrganizationId, OrganizationRole, ProjectId, ProjectRole, Requirement, Scope,
-    VerifiedKey, Verifier, VerifyError,
+    ApiKey, KeyDigest, KeyKind, Limit, Lookup, OrganizationId, OrganizationRole, Period, Permissions, ProjectId,
+    ProjectRole, Requirement, Scope, VerifiedKey, Verifier, VerifyError,
 };
 use keyrack_server::actor::Actor;
-use keyrack_server::config::Config;
-use keyrack_server::keys::{self, KeyPatch, Labels, NewKey};
+use keyrack_server::config::{self, Config, Flags};
+use keyrack_server::keys::{self, KeyPatch, Labels, NewKey, Powers};
 use keyrack_server::place::{Place, ProjectCaller};
 use keyrack_server::random::{self, OsRandom};
 use keyrack_server::serve::{self, Installation, ServeError};
 use keyrack_server::store::{By, DATABASE_FILE, Need, StoreError};
-use keyrack_server::telemetry::LogFormat;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
-use tracing::level_filters::LevelFilter;
 
 use super::torture::number;
 
@@ -177,6 +175,10 @@ async fn fill(config: &Config) -> (Vec<ApiKey>, usize) {
             },
             scope: Scope::ALL[usize::from(nth % 4 != 0)],
             role: ProjectRole::ALL[nth % ProjectRole::ALL.len()],
+            powers: Powers {
+                permissions: Permissions::new(["events:read", "events:write"].into_iter().take(nth % 3)),
+                limits: Limit::new("requests", 100, Period::Seconds(60), None).into_iter().take(nth % 2).collect(),
+            },
         };
         let (key, value) = keys::issue(&mut writing, caller, new, &by, &OsRandom).await.unwrap();
         if nth % 3 == 0 {
@@ -197,15 +199,10 @@ async fn fill(config: &Config) -> (Vec<ApiKey>, usize) {
 }
 
 fn config(dir: &TempDir, data_dir: &Path) -> Config {
-    Config {
-        listen: ([127, 0, 0, 1], 0).into(),
-        data_dir: data_dir.to_path_buf(),
-        root_key_file: dir.path().join("root.key"),
-        log_level: LevelFilter::OFF,
-        log_format: LogFormat::Text,
-        problem_types: String::new(),
-        limits: crate::app::plenty(),
-    }
+    let (data_dir, root_key) = (data_dir.display().to_string(), dir.path().join("root.key").display().to_string());
+    let set = [("KEYRACK_DATA_DIR", data_dir), ("KEYRACK_ROOT_KEY_FILE", root_key)];
+    let config = config::read(&Flags::default(), set.map(|(name, value)| (name.to_owned(), value)));
+    Config { limits: crate::app::plenty(), ..config.unwrap() }
 }
 
 fn runtime() -> Runtime {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use expect_test::expect;
 use keyrack::{ApiKey, Holder, KeyDigest, Lookup, OrganizationId, OrganizationRole, ProjectId, ProjectRole, Scope};
 use keyrack_server::actor::Actor;
-use keyrack_server::keys::{self, KeyPatch, Labels, LabelsPatch, NewKey};
+use keyrack_server::keys::{self, KeyPatch, Labels, LabelsPatch, NewKey, Powers};
 use keyrack_server::place::{OrganizationCaller, ProjectCaller};
 use keyrack_server::projects;
 use keyrack_server::refusal::Refusal;
@@ -50,7 +50,7 @@ async fn no_operation_on_a_project_grants_more_than_its_caller_has() {
             let mut row = Vec::new();
             for role in ProjectRole::ALL.iter().copied() {
                 let mut writing = app.app.store.begin(Need::Ordinary).await.unwrap();
-                let new = NewKey { labels: Labels::named("x"), scope: Scope::Secret, role };
+                let new = NewKey { labels: Labels::named("x"), scope: Scope::Secret, role, powers: Powers::default() };
                 let patch = KeyPatch { role: Some(role), ..KeyPatch::default() };
                 row.push(match operation {
                     "issue" => keys::issue(&mut writing, caller, new, &by, random).await.map(drop),

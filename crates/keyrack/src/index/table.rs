@@ -1,33 +1,84 @@
 //! The packed table and the records behind it.
-#![expect(clippy::indexing_slicing, reason = "positions are masked to the table, numbers come from its own entries")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use super::{ApplyError, KeyChange, Lookup};
-use crate::{Holder, KeyId, KeyKind, KeyRecord, OrganizationId, OrganizationRole, ProjectId, ProjectRole, Scope};
+use arc_swap::ArcSwap;
 
-/// Records are allocated this many at a time: 1 MiB.
+use super::arena::Arena;
+use super::grants::{Grant, Grants, Tenants};
+use super::record::{Read, Record, lower, upper};
+use super::{ApplyError, KeyChange, Live, Seen};
+use crate::{KeyId, KeyRecord, Limit, LimitPlan, OrganizationId};
+
+/// Records are made this many at a time: 1 MiB.
 const CHUNK_RECORDS: usize = 1 << 14;
+/// 2²⁷ records at the most.
+const CHUNKS: usize = 1 << 13;
+/// One bit for each record of a chunk.
+const CHUNK_WORDS: usize = CHUNK_RECORDS / 64;
 const SMALLEST_TABLE: usize = 64;
+/// From the smallest to what 2²⁷ records take.
+const SIZES: usize = 23;
+/// Cells in a line: as many as a cache line holds.
+const LINE: usize = 8;
 
-/// Entries and records as readers see them. Cloning shares both; growing shares the records and lays out new entries.
-#[derive(Clone, Debug)]
+/// Entries and records as readers see them; shared with whoever applies changes, one at a time.
+#[derive(Debug)]
 pub(super) struct Table {
-    /// A power of two of them. 0 is empty; otherwise the upper half is the tag, the lower half the record's number + 1.
-    entries: Arc<[AtomicU64]>,
-    /// Records in order of their numbers, [`CHUNK_RECORDS`] to a chunk.
-    chunks: Vec<Arc<[Record]>>,
-    used: Arc<AtomicU32>,
+    /// Tables of entries, each twice as long as the one before. 0 is empty; otherwise the upper half is the tag, the lower
+    /// half the record's number + 1. Those that were outgrown stay: a reader may be in them, and together they are smaller
+    /// than the newest.
+    sizes: [OnceLock<Box<[AtomicU64]>>; SIZES],
+    newest: AtomicUsize,
+    records: Arena<Record, CHUNK_RECORDS, CHUNKS>,
+    /// A bit for each record that was used since its uses were last collected.
+    touched: Arena<AtomicU64, CHUNK_WORDS, CHUNKS>,
+    /// Cells of keys with more than one limit.
+    lines: Arena<[AtomicU64; LINE], { 1 << 10 }, { 1 << 14 }>,
+    grants: Grants,
+    used: AtomicU32,
     /// Suspended organizations, sorted. Few, so that a search in them costs less than a mark on each of their keys.
-    suspended: Arc<[OrganizationId]>,
+    suspended: ArcSwap<Vec<OrganizationId>>,
+    any_suspended: AtomicBool,
+}
+
+/// What only who applies changes has.
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    tenants: Tenants,
+    lines_used: usize,
 }
 
 impl Table {
     pub(super) fn with_capacity(keys: usize) -> Self {
-        let entries = keys.saturating_mul(4).div_ceil(3).next_power_of_two().max(SMALLEST_TABLE);
-        let chunks = (0..keys.div_ceil(CHUNK_RECORDS)).map(|_| chunk()).collect();
-        Self { entries: zeroed(entries), chunks, used: Arc::default(), suspended: Arc::default() }
+        let wanted = keys.saturating_mul(4).div_ceil(3).next_power_of_two().max(SMALLEST_TABLE);
+        let size = (wanted / SMALLEST_TABLE).trailing_zeros() as usize;
+        let table = Self {
+            sizes: [const { OnceLock::new() }; SIZES],
+            newest: AtomicUsize::new(size.min(SIZES - 1)),
+            records: Arena::with_capacity(keys),
+            touched: Arena::with_capacity(keys.div_ceil(64)),
+            lines: Arena::with_capacity(0),
+            grants: Grants::new(),
+            used: AtomicU32::new(0),
+            suspended: ArcSwap::default(),
+            any_suspended: AtomicBool::new(false),
+        };
+        table.entries_of(size.min(SIZES - 1));
+        table
+    }
+
+    fn entries_of(&self, size: usize) -> &[AtomicU64] {
+        let made = self.sizes.get(size).map(|entries| entries.get_or_init(|| zeroed(SMALLEST_TABLE << size)));
+        made.map_or(&[], |entries| &entries[..])
+    }
+
+    #[inline]
+    fn entries(&self) -> &[AtomicU64] {
+        // Pairs with the store in `grow`: who sees the number sees the table filled.
+        let newest = self.sizes.get(self.newest.load(Ordering::Acquire)).and_then(OnceLock::get);
+        newest.map_or(&[], |entries| &entries[..])
     }
 
     pub(super) fn len(&self) -> usize {
@@ -35,239 +86,274 @@ impl Table {
     }
 
     /// What is known of a digest.
-    pub(super) fn find(&self, words: [u64; 2]) -> Lookup {
-        match self.record_of(words).map(Record::read) {
-            None => Lookup::Absent,
-            Some(Lookup::Live(record)) if self.is_suspended(record.holder) => Lookup::Suspended(record),
-            Some(known) => known,
+    #[inline]
+    pub(super) fn find(&self, words: [u64; 2]) -> Seen<'_> {
+        let Some((number, record)) = self.record_of(words) else { return Seen::Absent };
+        match record.read(&self.grants) {
+            Read::Dead => Seen::Dead(number, record.id()),
+            Read::Live { version, grant } => {
+                let is_suspended = self.is_suspended(record.organization());
+                Seen::Live(Live { number, version, record, grant, is_suspended })
+            }
         }
     }
 
-    pub(super) fn record_of(&self, words: [u64; 2]) -> Option<&Record> {
-        let tag = words[0] >> 32;
-        for position in self.probe(words[0]) {
-            // Pairs with the store in `insert`: who sees the entry sees the record it points at.
-            let entry = self.entries[position].load(Ordering::Acquire);
+    #[inline]
+    fn record_of(&self, words: [u64; 2]) -> Option<(u32, &Record)> {
+        let tag = upper(words[0]);
+        for slot in probe(self.entries(), words[0]) {
+            // Pairs with the store in `publish`: who sees the entry sees the record it points at.
+            let entry = slot.load(Ordering::Acquire);
             if entry == 0 {
                 return None;
             }
-            if entry >> 32 == tag {
-                let record = self.record(entry);
+            if upper(entry) == tag {
+                let number = lower(entry) - 1;
+                let record = self.records.get(number as usize)?;
                 if record.is_of(words) {
-                    return Some(record);
+                    return Some((number, record));
                 }
             }
         }
         None
     }
 
-    /// Adds a key that [`Table::find`] does not find. False if there is no room left; nothing is changed then.
-    ///
-    /// Only one thread at a time may insert.
-    pub(super) fn insert(&self, words: [u64; 2], change: &KeyChange) -> Result<bool, ApplyError> {
-        let number = self.len();
-        let room_in_entries = (number + 1) * 4 <= self.entries.len() * 3;
-        if !room_in_entries || number >= self.chunks.len() * CHUNK_RECORDS {
-            return Ok(false);
-        }
-        let next = u32::try_from(number + 1).map_err(|_beyond_32_bits| ApplyError::Full)?;
-        self.chunks[number / CHUNK_RECORDS][number % CHUNK_RECORDS].fill(words, change);
-        self.publish(words[0], u64::from(next));
-        self.used.store(next, Ordering::Relaxed);
-        Ok(true)
+    /// Begins to fetch what [`Table::find`] will look at. Gives a number that means nothing, so that it is really read.
+    #[inline]
+    pub(super) fn fetch_entry(&self, words: [u64; 2]) -> u64 {
+        probe(self.entries(), words[0]).next().map_or(0, |slot| slot.load(Ordering::Relaxed))
     }
 
-    /// Marks every live key that `is_it` picks dead. Only one thread at a time may call it.
-    pub(super) fn revoke_where(&self, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
-        let used = self.chunks.iter().flat_map(|chunk| chunk.iter()).take(self.len());
-        let picked = used.filter(|record| matches!(record.read(), Lookup::Live(live) if is_it(&live)));
-        picked.map(|record| record.facts.store(DEAD, Ordering::Release)).count()
+    /// Begins to fetch the record that an entry leads to.
+    #[inline]
+    pub(super) fn fetch_record(&self, entry: u64) -> u32 {
+        let record = (lower(entry) as usize).checked_sub(1).and_then(|number| self.records.get(number));
+        record.map_or(0, Record::digest_low)
     }
 
-    /// The same keys, with one more organization suspended.
-    pub(super) fn with_suspended(&self, organization: OrganizationId) -> Self {
-        let mut suspended: Vec<_> = self.without_suspended(organization).suspended.to_vec();
-        suspended.push(organization);
-        suspended.sort_unstable();
-        Self { suspended: suspended.into(), ..self.clone() }
+    /// The cell of a key's limit.
+    #[inline]
+    pub(super) fn cell<'t>(&'t self, record: &'t Record, limit: usize) -> Option<&'t AtomicU64> {
+        let Some(further) = limit.checked_sub(1) else { return Some(&record.cell) };
+        self.lines.get(record.line()? + further / LINE)?.get(further % LINE)
     }
 
-    /// The same keys, with that organization not suspended.
-    pub(super) fn without_suspended(&self, organization: OrganizationId) -> Self {
-        let others = self.suspended.iter().copied().filter(|known| *known != organization);
-        Self { suspended: others.collect(), ..self.clone() }
-    }
-
-    fn is_suspended(&self, holder: Holder) -> bool {
-        match holder {
-            Holder::Project { organization, .. } | Holder::Organization { organization, .. } => {
-                self.suspended.binary_search(&organization).is_ok()
-            }
-            Holder::Operator => false,
+    /// Says that a record was used.
+    #[inline]
+    pub(super) fn touch(&self, number: u32) {
+        if let Some(word) = self.touched.get(number as usize / 64) {
+            word.fetch_or(1 << (number % 64), Ordering::Release);
         }
     }
 
-    /// The same keys with more room. Readers of the old table go on undisturbed: the records are shared.
-    pub(super) fn grown(&self) -> Self {
-        let mut grown = self.clone();
-        if grown.len() >= grown.chunks.len() * CHUNK_RECORDS {
-            grown.chunks.push(chunk());
-        }
-        if (grown.len() + 1) * 4 > grown.entries.len() * 3 {
-            grown.entries = zeroed(self.entries.len() * 2);
-            for number in 1..=u64::from(self.used.load(Ordering::Relaxed)) {
-                grown.publish(self.record(number).digest[0].load(Ordering::Relaxed), number);
+    /// Each record that was touched since the last time.
+    pub(super) fn take_touched(&self, mut each: impl FnMut(&Record)) {
+        for (first, words) in self.touched.chunks() {
+            for (at, word) in words.iter().enumerate() {
+                // Looked at before it is written, so that what was not used stays in every cache.
+                if word.load(Ordering::Relaxed) == 0 {
+                    continue;
+                }
+                let mut bits = word.swap(0, Ordering::Acquire);
+                while bits != 0 {
+                    let number = (first + at) * 64 + bits.trailing_zeros() as usize;
+                    bits &= bits - 1;
+                    if let Some(record) = self.records.get(number) {
+                        each(record);
+                    }
+                }
             }
         }
-        grown
     }
 
-    fn publish(&self, first_word: u64, number_plus_one: u64) {
-        let entry = first_word >> 32 << 32 | number_plus_one;
-        let free = self.probe(first_word).find(|position| self.entries[*position].load(Ordering::Relaxed) == 0);
-        self.entries[free.expect("a quarter of the entries is kept free")].store(entry, Ordering::Release);
+    /// The record of a number.
+    pub(super) fn record(&self, number: u32) -> Option<&Record> {
+        self.records.get(number as usize)
     }
 
-    /// Every position, beginning where the digest says. Digests are SHA-256, so their low bits need no further mixing.
-    fn probe(&self, first_word: u64) -> impl Iterator<Item = usize> + use<> {
-        let mask = self.entries.len() - 1;
-        // The upper half is the tag's.
-        let start = lower(first_word) as usize;
-        (0..=mask).map(move |step| start.wrapping_add(step) & mask)
+    /// What a record says, for who has it in hand.
+    pub(super) fn read(&self, record: &Record) -> Read {
+        record.read(&self.grants)
     }
 
-    fn record(&self, entry: u64) -> &Record {
-        let number = lower(entry) as usize - 1;
-        &self.chunks[number / CHUNK_RECORDS][number % CHUNK_RECORDS]
-    }
-}
-
-fn zeroed(entries: usize) -> Arc<[AtomicU64]> {
-    (0..entries).map(|_| AtomicU64::new(0)).collect()
-}
-
-fn chunk() -> Arc<[Record]> {
-    (0..CHUNK_RECORDS).map(|_| Record::default()).collect()
-}
-
-/// One key, in one cache line. Nothing in it is variable in length.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub(super) struct Record {
-    /// The first 16 bytes of the digest. Written once, before the record can be found.
-    digest: [AtomicU64; 2],
-    /// The key's number. Written once.
-    id: AtomicU64,
-    /// Project in the upper half, organization in the lower. Written once.
-    owner: AtomicU64,
-    /// All that decides and may change, see [`facts_of`].
-    facts: AtomicU64,
-    /// Room for expiry, limit cell and use counter.
-    _room: [AtomicU64; 3],
-}
-
-/// `facts`: version in the upper half; below it kind, scope and role, a byte each; the lowest byte says live or dead.
-const LIVE: u64 = 1;
-const DEAD: u64 = 2;
-
-impl Record {
-    fn is_of(&self, words: [u64; 2]) -> bool {
-        // Both words at once: where two digests differ is nothing a caller can use, and nothing that is shown.
-        let differing =
-            (self.digest[0].load(Ordering::Relaxed) ^ words[0]) | (self.digest[1].load(Ordering::Relaxed) ^ words[1]);
-        differing == 0
-    }
-
-    fn fill(&self, words: [u64; 2], change: &KeyChange) {
-        self.digest[0].store(words[0], Ordering::Relaxed);
-        self.digest[1].store(words[1], Ordering::Relaxed);
-        let (id, owner, facts) = match change {
-            KeyChange::Put(record) => (record.id, owner_of(record.holder), facts_of(record)),
-            KeyChange::Revoke { id } => (*id, 0, DEAD),
-        };
-        self.id.store(id.0.cast_unsigned(), Ordering::Relaxed);
-        self.owner.store(owner, Ordering::Relaxed);
-        self.facts.store(facts, Ordering::Release);
-    }
-
-    /// Applies a change to the key the record already stands for. Only one thread at a time may call it.
-    pub(super) fn change(&self, change: &KeyChange) -> Result<(), ApplyError> {
-        let facts = self.facts.load(Ordering::Relaxed);
-        match change {
-            KeyChange::Revoke { .. } => self.facts.store(DEAD, Ordering::Release),
-            KeyChange::Put(_) if facts == DEAD => {}
-            KeyChange::Put(record) => {
-                let known = KeyId(self.id.load(Ordering::Relaxed).cast_signed());
-                let next = facts_of(record);
-                let same_owner = self.owner.load(Ordering::Relaxed) == owner_of(record.holder);
-                if known != record.id || !same_owner || kind_byte(facts) != kind_byte(next) {
-                    return Err(ApplyError::IdentityChanged { known, claimed: record.id });
-                }
-                if next >> 32 > facts >> 32 {
-                    self.facts.store(next, Ordering::Release);
-                }
+    /// Applies a change. Only one thread at a time may call this and what follows.
+    pub(super) fn apply(&self, books: &mut Books, words: [u64; 2], change: &KeyChange) -> Result<(), ApplyError> {
+        let known = self.record_of(words);
+        match (known, change) {
+            (Some((_, record)), KeyChange::Revoke { .. }) => self.kill(books, record),
+            (Some((_, record)), KeyChange::Put(put)) => self.replace(books, record, put)?,
+            (None, KeyChange::Revoke { id }) => {
+                self.insert(words, *id, None, |_dead| Ok(()))?;
+            }
+            (None, KeyChange::Put(put)) => {
+                self.insert(words, put.id, Some(put), |record| {
+                    let slot = self.grants.take(&mut books.tenants, Grant::of(put))?;
+                    let with_cells = self.move_cells(&mut books.lines_used, record, &LimitPlan::default(), &put.limits);
+                    if with_cells.is_err() {
+                        self.grants.give_back(&mut books.tenants, slot);
+                    }
+                    with_cells.map(|()| record.set_live(put.version, slot))
+                })?;
             }
         }
         Ok(())
     }
 
-    /// Live or dead; of its organization it knows nothing.
-    fn read(&self) -> Lookup {
-        let facts = self.facts.load(Ordering::Acquire);
-        let owner = self.owner.load(Ordering::Relaxed);
-        let id = KeyId(self.id.load(Ordering::Relaxed).cast_signed());
-        // `facts` is only ever written by `facts_of`; should it not decode all the same, the key is not let through.
-        match (facts & 0xff == LIVE).then(|| holder_of(facts, owner)).flatten() {
-            Some(holder) => Lookup::Live(KeyRecord { id, version: upper(facts), holder }),
-            None => Lookup::Dead(id),
+    /// Makes a live key dead.
+    fn kill(&self, books: &mut Books, record: &Record) {
+        let slot = record.version_and_slot();
+        record.set_dead();
+        if let Some((_, slot)) = slot {
+            self.grants.give_back(&mut books.tenants, slot);
         }
     }
-}
 
-const fn upper(word: u64) -> u32 {
-    (word >> 32) as u32
-}
+    fn replace(&self, books: &mut Books, record: &Record, put: &KeyRecord) -> Result<(), ApplyError> {
+        let Some((version, slot)) = record.version_and_slot() else { return Ok(()) };
+        let (known, next) = (record.id(), Grant::of(put));
+        let Read::Live { grant, .. } = record.read(&self.grants) else { return Ok(()) };
+        let is_same_key = known == put.id && record.is_owned_as(put.holder);
+        let Some(grant) = grant.as_deref().filter(|grant| is_same_key && grant.standing.kind() == next.standing.kind())
+        else {
+            return Err(ApplyError::IdentityChanged { known, claimed: put.id });
+        };
+        if put.version <= version {
+            return Ok(());
+        }
+        let next_slot = self.grants.take(&mut books.tenants, next)?;
+        if let Err(error) = self.move_cells(&mut books.lines_used, record, &grant.limits, &put.limits) {
+            self.grants.give_back(&mut books.tenants, next_slot);
+            return Err(error);
+        }
+        record.set_live(put.version, next_slot);
+        self.grants.give_back(&mut books.tenants, slot);
+        Ok(())
+    }
 
-#[expect(clippy::cast_possible_truncation, reason = "the other half is what `upper` gives")]
-const fn lower(word: u64) -> u32 {
-    word as u32
-}
+    /// Gives a record room for the cells of its limits. What was counted for a limit of the same name and kind stays counted.
+    fn move_cells(
+        &self,
+        lines_used: &mut usize,
+        record: &Record,
+        from: &LimitPlan,
+        to: &LimitPlan,
+    ) -> Result<(), ApplyError> {
+        if from == to {
+            return Ok(());
+        }
+        let counted = |limit: &Limit| {
+            let before =
+                from.limits().iter().position(|known| known.name() == limit.name() && known.window() == limit.window());
+            before.and_then(|at| self.cell(record, at)).map_or(0, |cell| cell.load(Ordering::Relaxed))
+        };
+        let counts: Vec<_> = to.limits().iter().map(counted).collect();
+        let lines = |plan: &LimitPlan| plan.limits().len().saturating_sub(1).div_ceil(LINE);
+        if lines(to) > lines(from) {
+            let first = *lines_used;
+            for line in first..first + lines(to) {
+                self.lines.make_room(line).ok_or(ApplyError::Full)?;
+            }
+            if !record.set_line(first) {
+                return Err(ApplyError::Full);
+            }
+            *lines_used = first + lines(to);
+        }
+        for (at, count) in counts.into_iter().enumerate() {
+            if let Some(cell) = self.cell(record, at) {
+                cell.store(count, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
 
-const fn kind_byte(facts: u64) -> u8 {
-    let [_, _, _, kind, ..] = facts.to_le_bytes();
-    kind
-}
+    /// Adds a key that is not known, as `finish` makes it; nothing is added if that fails.
+    fn insert(
+        &self,
+        words: [u64; 2],
+        id: KeyId,
+        put: Option<&KeyRecord>,
+        finish: impl FnOnce(&Record) -> Result<(), ApplyError>,
+    ) -> Result<(), ApplyError> {
+        let number = self.len();
+        let next = u32::try_from(number + 1).ok().filter(|_| Record::has_room_for(id)).ok_or(ApplyError::Full)?;
+        if (number + 1) * 4 > self.entries().len() * 3 {
+            self.grow()?;
+        }
+        self.touched.make_room(number / 64).ok_or(ApplyError::Full)?;
+        let record = self.records.make_room(number).ok_or(ApplyError::Full)?;
+        record.fill(words, id, put.map(|put| put.holder));
+        finish(record)?;
+        publish(self.entries(), words[0], next);
+        self.used.store(next, Ordering::Release);
+        Ok(())
+    }
 
-fn facts_of(record: &KeyRecord) -> u64 {
-    let (kind, scope, role) = match record.holder {
-        Holder::Project { kind, scope, role, .. } => (kind, scope.position(), role.position()),
-        Holder::Organization { role, .. } => (KeyKind::Organization, 0, role.position()),
-        Holder::Operator => (KeyKind::Operator, 0, 0),
-    };
-    u64::from(record.version) << 32 | (kind as u64) << 24 | u64::from(scope) << 16 | u64::from(role) << 8 | LIVE
-}
+    /// Lays the entries out anew in a table twice as long. Readers of the old one go on undisturbed: the records are shared.
+    fn grow(&self) -> Result<(), ApplyError> {
+        let size = self.newest.load(Ordering::Relaxed) + 1;
+        if size >= SIZES {
+            return Err(ApplyError::Full);
+        }
+        let longer = self.entries_of(size);
+        for entry in self.entries().iter().map(|entry| entry.load(Ordering::Relaxed)).filter(|entry| *entry != 0) {
+            let number_plus_one = lower(entry);
+            let record = self.records.get(number_plus_one as usize - 1).ok_or(ApplyError::Full)?;
+            publish(longer, u64::from(upper(entry)) << 32 | u64::from(record.digest_low()), number_plus_one);
+        }
+        self.newest.store(size, Ordering::Release);
+        Ok(())
+    }
 
-fn owner_of(holder: Holder) -> u64 {
-    match holder {
-        Holder::Project { project, organization, .. } => u64::from(project.0) << 32 | u64::from(organization.0),
-        Holder::Organization { organization, .. } => u64::from(organization.0),
-        Holder::Operator => 0,
+    /// Marks every live key that `is_it` picks dead.
+    pub(super) fn revoke_where(&self, books: &mut Books, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
+        let mut revoked = 0;
+        for number in 0..self.len() {
+            let Some(record) = self.records.get(number) else { break };
+            let Read::Live { version, grant } = record.read(&self.grants) else { continue };
+            if grant.as_deref().is_some_and(|grant| is_it(&record.whole(version, grant))) {
+                drop(grant);
+                self.kill(books, record);
+                revoked += 1;
+            }
+        }
+        revoked
+    }
+
+    /// Suspends an organization, or ends that.
+    pub(super) fn set_suspended(&self, organization: OrganizationId, is_suspended: bool) {
+        let mut suspended: Vec<_> =
+            self.suspended.load().iter().copied().filter(|known| *known != organization).collect();
+        if is_suspended {
+            suspended.push(organization);
+            suspended.sort_unstable();
+        }
+        let any = !suspended.is_empty();
+        self.suspended.store(suspended.into());
+        self.any_suspended.store(any, Ordering::Release);
+    }
+
+    #[inline]
+    fn is_suspended(&self, organization: OrganizationId) -> bool {
+        // Operators' keys have no organization: number 0 is never given to one.
+        self.any_suspended.load(Ordering::Acquire) && self.suspended.load().binary_search(&organization).is_ok()
     }
 }
 
-fn holder_of(facts: u64, owner: u64) -> Option<Holder> {
-    let kind = KeyKind::ALL.into_iter().find(|kind| *kind as u64 == u64::from(kind_byte(facts)))?;
-    let [_, role, scope, ..] = facts.to_le_bytes();
-    let organization = OrganizationId(lower(owner));
-    Some(match kind {
-        KeyKind::Secret | KeyKind::Publishable => Holder::Project {
-            project: ProjectId(upper(owner)),
-            organization,
-            kind,
-            scope: Scope::from_position(scope)?,
-            role: ProjectRole::from_position(role)?,
-        },
-        KeyKind::Organization => Holder::Organization { organization, role: OrganizationRole::from_position(role)? },
-        KeyKind::Operator => Holder::Operator,
-    })
+fn publish(entries: &[AtomicU64], first_word: u64, number_plus_one: u32) {
+    let entry = first_word >> 32 << 32 | u64::from(number_plus_one);
+    let free = probe(entries, first_word).find(|slot| slot.load(Ordering::Relaxed) == 0);
+    free.expect("a quarter of the entries is kept free").store(entry, Ordering::Release);
+}
+
+/// Every entry, beginning where the digest says. Digests are SHA-256, so their low bits need no further mixing.
+#[inline]
+fn probe(entries: &[AtomicU64], first_word: u64) -> impl Iterator<Item = &AtomicU64> {
+    // The upper half is the tag's.
+    let start = lower(first_word) as usize & entries.len().wrapping_sub(1);
+    let (before, from) = entries.split_at(start.min(entries.len()));
+    from.iter().chain(before)
+}
+
+fn zeroed(entries: usize) -> Box<[AtomicU64]> {
+    (0..entries).map(|_| AtomicU64::new(0)).collect()
 }

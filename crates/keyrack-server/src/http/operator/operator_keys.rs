@@ -18,7 +18,7 @@ use super::super::path::Ids;
 use super::super::problem::Problem;
 use super::super::{raw_json, to_json};
 use crate::app::App;
-use crate::keys;
+use crate::keys::{self, Powers};
 use crate::listing::List;
 use crate::place::Place;
 use crate::store::Need;
@@ -57,8 +57,16 @@ pub(in crate::http) async fn create(
         Box::pin(async move {
             let Job { app, caller, writing } = job;
             let (by, random) = (caller.by(), app.random.as_ref());
-            let (key, value) =
-                keys::mint(writing, Holder::Operator, false, labels.clone(), "key.create", &by, random).await?;
+            let (key, value) = keys::mint(
+                writing,
+                Holder::Operator,
+                false,
+                (labels.clone(), Powers::default()),
+                "key.create",
+                &by,
+                random,
+            )
+            .await?;
             Ok(to_json(&OperatorKeyBody::whole(&key, &value)))
         })
     })

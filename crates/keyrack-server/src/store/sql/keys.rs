@@ -1,6 +1,6 @@
 //! Keys of every kind.
 
-use keyrack::{KeyChange, KeyDigest, KeyId, MaskedKey};
+use keyrack::{KeyChange, KeyDigest, KeyId, MaskedKey, PolicyVersion};
 use sqlx::{AssertSqlSafe, Row as _, SqliteConnection as Connection};
 
 use super::{Decoded, Row, Table, bind_begun, bind_changed, history_columns, history_of};
@@ -28,8 +28,8 @@ impl Table for StoredKey {
 
     const NAME: &'static str = "api_keys";
     const COLUMNS: &'static str = concat!(
-        "id, kind, organization_id, project_id, role, scope, is_system, name, description, mask, digest, revoked_at, \
-         version, mac, ",
+        "id, kind, organization_id, project_id, role, scope, permissions, limits, reach, is_system, name, \
+         description, mask, digest, revoked_at, version, mac, ",
         history_columns!()
     );
     const LIVE: &'static str = "revoked_at IS NULL";
@@ -46,6 +46,9 @@ impl Table for StoredKey {
             id: KeyId(row.try_get("id").ok()?),
             version: u32::try_from(row.try_get::<i64, _>("version").ok()?).ok()?,
             holder: columns.holder()?,
+            permissions: StoredKey::permissions_of(row.try_get("permissions").ok()?)?,
+            limits: StoredKey::limits_of(row.try_get("limits").ok()?)?,
+            reach: PolicyVersion(u32::try_from(row.try_get::<i64, _>("reach").ok()?).ok()?),
             is_system: match row.try_get::<i64, _>("is_system").ok()? {
                 flag @ (0 | 1) => flag == 1,
                 _ => return None,
@@ -79,10 +82,10 @@ impl Table for StoredKey {
         let columns = HolderColumns::of(self.holder);
         let statement = sqlx::query(concat!(
             "INSERT INTO api_keys (id, kind, organization_id, project_id, role, scope, is_system, name, description, \
-             mask, digest, revoked_at, version, mac, name_folded, description_folded, ",
+             mask, digest, revoked_at, version, mac, name_folded, description_folded, permissions, limits, reach, ",
             history_columns!(),
             ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
-             $22)"
+             $22, $23, $24, $25)"
         ))
         .bind(self.id.0)
         .bind(columns.kind)
@@ -99,7 +102,10 @@ impl Table for StoredKey {
         .bind(i64::from(self.version))
         .bind(mac)
         .bind(fold(&self.name))
-        .bind(self.description.as_deref().map(fold));
+        .bind(self.description.as_deref().map(fold))
+        .bind(self.permissions_column())
+        .bind(self.limits_column())
+        .bind(i64::from(self.reach.0));
         bind_begun(statement, &self.history).execute(on).await?;
         Ok(())
     }
@@ -108,8 +114,9 @@ impl Table for StoredKey {
         let columns = HolderColumns::of(self.holder);
         let statement = sqlx::query(
             "UPDATE api_keys SET role = $1, scope = $2, name = $3, name_folded = $4, description = $5, \
-             description_folded = $6, revoked_at = $7, version = $8, mac = $9, updated_at = $10, \
-             changed_by_kind = $11, changed_by_id = $12 WHERE id = $13 AND version = $14 AND revoked_at IS NULL",
+             description_folded = $6, revoked_at = $7, version = $8, mac = $9, permissions = $10, limits = $11, \
+             reach = $12, updated_at = $13, changed_by_kind = $14, changed_by_id = $15 \
+             WHERE id = $16 AND version = $17 AND revoked_at IS NULL",
         )
         .bind(columns.role)
         .bind(columns.scope)
@@ -119,7 +126,10 @@ impl Table for StoredKey {
         .bind(self.description.as_deref().map(fold))
         .bind(self.revoked_at.map(|at| at.0))
         .bind(i64::from(self.version))
-        .bind(mac);
+        .bind(mac)
+        .bind(self.permissions_column())
+        .bind(self.limits_column())
+        .bind(i64::from(self.reach.0));
         let statement = bind_changed(statement, &self.history).bind(self.id.0).bind(i64::from(self.version) - 1);
         Ok(statement.execute(on).await?.rows_affected() == 1)
     }

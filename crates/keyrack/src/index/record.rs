@@ -1,0 +1,184 @@
+//! One key in one cache line, and how it is read while it is being changed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use arc_swap::Guard;
+
+use super::grants::{Grant, Grants, Standing};
+use crate::{Holder, KeyId, KeyRecord, OrganizationId, ProjectId};
+
+/// One key. Nothing in it is variable in length.
+///
+/// The upper half of the digest's first word is not in it: the entry that leads here has that.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(super) struct Record {
+    digest_low: AtomicU32,
+    /// When the key last passed, in seconds since 1970 (its low 16 bits), and by which rule (above them).
+    pub(super) last_use: AtomicU32,
+    digest_rest: AtomicU64,
+    /// The key's number, and above it the number of its first line of cells, if it has one. Written once each.
+    id_and_line: AtomicU64,
+    /// Project in the upper half, organization in the lower. Written once.
+    owner: AtomicU64,
+    /// All that decides and may change: version in the upper half, below it the slot of its grant, and in the lowest two
+    /// bits whether it is live. One word, so that a reader sees a key either before a change or after it.
+    facts: AtomicU64,
+    /// Of its first limit; further ones are in its line.
+    pub(super) cell: AtomicU64,
+    /// Uses since they were last collected: those that passed, and above them those that were forbidden.
+    pub(super) passed_and_forbidden: AtomicU64,
+    /// Those beyond a rate, and above them those beyond a quota.
+    pub(super) limited_and_exceeded: AtomicU64,
+}
+
+/// A record names 2⁴⁰ keys, and 2²⁴ lines of cells.
+const ID_BITS: u32 = 40;
+const MOST_ID: u64 = (1 << ID_BITS) - 1;
+
+const LIVE: u64 = 1;
+const DEAD: u64 = 2;
+const SLOT_BITS: u32 = 30;
+
+/// What a record says of its key.
+pub(super) enum Read {
+    Live { version: u32, grant: Guard<Option<Arc<Grant>>> },
+    Dead,
+}
+
+impl Record {
+    /// Whether it is that digest's, given that the entry that led here has its upper half of the first word.
+    #[inline]
+    pub(super) fn is_of(&self, words: [u64; 2]) -> bool {
+        // Both at once: where two digests differ is nothing a caller can use, and nothing that is shown.
+        let low = u64::from(self.digest_low.load(Ordering::Relaxed)) ^ u64::from(lower(words[0]));
+        low | (self.digest_rest.load(Ordering::Relaxed) ^ words[1]) == 0
+    }
+
+    /// The low half of the digest's first word.
+    pub(super) fn digest_low(&self) -> u32 {
+        self.digest_low.load(Ordering::Relaxed)
+    }
+
+    /// Makes an unused record that of a key. Nobody can find it yet.
+    pub(super) fn fill(&self, words: [u64; 2], id: KeyId, holder: Option<Holder>) {
+        self.digest_low.store(lower(words[0]), Ordering::Relaxed);
+        self.digest_rest.store(words[1], Ordering::Relaxed);
+        self.id_and_line.store(id.0.cast_unsigned() & MOST_ID, Ordering::Relaxed);
+        self.owner.store(holder.map_or(0, owner_of), Ordering::Relaxed);
+        self.facts.store(DEAD, Ordering::Release);
+    }
+
+    /// The key's number.
+    pub(super) fn id(&self) -> KeyId {
+        KeyId((self.id_and_line.load(Ordering::Relaxed) & MOST_ID).cast_signed())
+    }
+
+    /// Whether a number has room in a record.
+    pub(super) const fn has_room_for(id: KeyId) -> bool {
+        id.0 >= 0 && id.0.cast_unsigned() <= MOST_ID
+    }
+
+    /// The number of its first line of cells, if it has one.
+    pub(super) fn line(&self) -> Option<usize> {
+        let above = (self.id_and_line.load(Ordering::Relaxed) >> ID_BITS) as usize;
+        above.checked_sub(1)
+    }
+
+    /// Gives it a line of cells; false if the number has no room.
+    pub(super) fn set_line(&self, line: usize) -> bool {
+        let above = (line as u64 + 1) << ID_BITS;
+        let fits = above >> ID_BITS == line as u64 + 1;
+        if fits {
+            self.id_and_line.store(self.id().0.cast_unsigned() | above, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// Whether it is that owner's.
+    pub(super) fn is_owned_as(&self, holder: Holder) -> bool {
+        self.owner.load(Ordering::Relaxed) == owner_of(holder)
+    }
+
+    /// The organization it belongs to; 0 for an operator's key.
+    pub(super) fn organization(&self) -> OrganizationId {
+        OrganizationId(lower(self.owner.load(Ordering::Relaxed)))
+    }
+
+    /// Makes it live, in that version, with the grant of a slot.
+    pub(super) fn set_live(&self, version: u32, slot: u32) {
+        self.facts.store(u64::from(version) << 32 | u64::from(slot) << 2 | LIVE, Ordering::Release);
+    }
+
+    /// Makes it dead, for ever.
+    pub(super) fn set_dead(&self) {
+        self.facts.store(DEAD, Ordering::Release);
+    }
+
+    /// Version and slot of a live key. For who applies changes.
+    pub(super) fn version_and_slot(&self) -> Option<(u32, u32)> {
+        live_facts(self.facts.load(Ordering::Relaxed))
+    }
+
+    /// What it says now.
+    #[inline]
+    pub(super) fn read(&self, grants: &Grants) -> Read {
+        loop {
+            let facts = self.facts.load(Ordering::Acquire);
+            let Some((version, slot)) = live_facts(facts) else { return Read::Dead };
+            let grant = grants.get(slot);
+            // If the slot was given to others meanwhile, the record names another one by now; see `Grants`.
+            fence(Ordering::Acquire);
+            if self.facts.load(Ordering::Relaxed) == facts {
+                return grant.map_or(Read::Dead, |grant| Read::Live { version, grant });
+            }
+        }
+    }
+
+    /// Whom it speaks for, with that standing.
+    pub(super) fn holder(&self, standing: Standing) -> Holder {
+        let owner = self.owner.load(Ordering::Relaxed);
+        let (project, organization) = (ProjectId(upper(owner)), OrganizationId(lower(owner)));
+        match standing {
+            Standing::Project { kind, scope, role } => Holder::Project { project, organization, kind, scope, role },
+            Standing::Organization { role } => Holder::Organization { organization, role },
+            Standing::Operator => Holder::Operator,
+        }
+    }
+
+    /// All of it, as it was put in.
+    pub(super) fn whole(&self, version: u32, grant: &Grant) -> KeyRecord {
+        KeyRecord {
+            id: self.id(),
+            version,
+            holder: self.holder(grant.standing),
+            reach: grant.reach,
+            permissions: grant.permissions.clone(),
+            limits: grant.limits.clone(),
+        }
+    }
+}
+
+#[inline]
+const fn live_facts(facts: u64) -> Option<(u32, u32)> {
+    let slot = lower(facts) >> (32 - SLOT_BITS);
+    if facts & 3 == LIVE { Some((upper(facts), slot)) } else { None }
+}
+
+pub(super) const fn upper(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the other half is what `upper` gives")]
+pub(super) const fn lower(word: u64) -> u32 {
+    word as u32
+}
+
+fn owner_of(holder: Holder) -> u64 {
+    match holder {
+        Holder::Project { project, organization, .. } => u64::from(project.0) << 32 | u64::from(organization.0),
+        Holder::Organization { organization, .. } => u64::from(organization.0),
+        Holder::Operator => 0,
+    }
+}

@@ -1,0 +1,526 @@
+//! How often a key may be used: named limits, each counted in one atomic cell.
+//!
+//! A *rate* is a token bucket (the generic cell rate algorithm): `burst` tokens at the most, `limit` new ones every period, evenly. So a
+//! key passes at most `burst + limit` times in any period, and `limit` times per period in the long run. A *quota* counts
+//! within a calendar day or month in UTC, and is exact: never more than `limit` in one of them.
+//!
+//! What a cell holds tells by itself which of the two it is and when it was written, so a cell that was left behind by
+//! another limit reads as a fresh one.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Most limits that one key can have.
+pub const MOST_LIMITS: usize = 16;
+
+/// The time, as a verification is given it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// A clock that never goes back or stands still: rates are measured by it.
+    pub boot: Duration,
+    /// Seconds since 1970 in UTC: quotas and times of use are counted by it.
+    pub unix_seconds: i64,
+}
+
+/// In what time a limit is won back. On the wire `30s`, `5m`, `1h`, `7d`, or one of the calendar windows `day` and `month`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Period {
+    /// So many seconds, evenly: a rate.
+    Seconds(u32),
+    /// All at once when the window ends: a quota.
+    Calendar(Window),
+}
+
+/// A calendar window of a quota, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Window {
+    /// From midnight to midnight.
+    Day,
+    /// From the first of a month to the first of the next.
+    Month,
+}
+
+/// One named limit of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Limit {
+    name: Box<str>,
+    limit: u64,
+    period: Period,
+    /// Most uses at once; of a quota, all of them.
+    burst: u64,
+    /// Of a rate, the nanoseconds in which one use is won back.
+    interval: u64,
+}
+
+/// A limit that cannot be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadLimit {
+    /// Of the name.
+    #[error("must be 1 to 64 characters of a-z, 0-9, - and _")]
+    Name,
+    /// Of the limit.
+    #[error("must be from 1 to 1000000000000")]
+    Limit,
+    /// Of the period.
+    #[error("must be 1s to 31d in whole seconds (s), minutes (m), hours (h) or days (d), or day or month")]
+    Period,
+    /// Of the burst.
+    #[error("must be from 1, and be won back within 10 years")]
+    Burst,
+    /// Of the burst of a quota.
+    #[error("must be left out with a period of day or month: all of a quota may be used at once")]
+    BurstOfQuota,
+}
+
+/// Where a key stands with a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitState {
+    /// Which of the key's limits, from 0.
+    pub at: usize,
+    /// How much there is at the most: the burst of a rate, the whole of a quota.
+    pub limit: u64,
+    /// How much of it is left.
+    pub remaining: u64,
+    /// Seconds until all of it is there again.
+    pub reset: u64,
+    /// Seconds until the same request may pass, if it was refused; 0 otherwise.
+    pub retry_after: u64,
+    /// Whether it is a quota.
+    pub is_quota: bool,
+}
+
+const NANOS: u64 = 1_000_000_000;
+const MOST_LIMIT: u64 = 1_000_000_000_000;
+/// 31 days.
+const MOST_PERIOD: u32 = 31 * 86_400;
+/// Units of a period and their seconds, longest first.
+const UNITS: [(char, u32); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
+/// A cell of a quota: the window in the upper 16 bits, the count below.
+const COUNT_BITS: u32 = 48;
+const MOST_COUNT: u64 = (1 << COUNT_BITS) - 1;
+/// Tells months from days in the number of a window.
+const IS_MONTH: u64 = 1 << 15;
+/// Longest time in which a burst must be won back: rates stay far below the sizes that a quota's cell has.
+const MOST_CAPACITY: u64 = 10 * 366 * 86_400 * NANOS;
+
+impl Limit {
+    /// So many uses per period. Of a rate, `burst` of them at once at the most; all of them if that is not said.
+    ///
+    /// # Errors
+    /// [`BadLimit`] names what is out of range.
+    pub fn new(name: &str, limit: u64, period: Period, burst: Option<u64>) -> Result<Self, BadLimit> {
+        let fits = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+        if !(1..=64).contains(&name.len()) || !name.bytes().all(fits) {
+            return Err(BadLimit::Name);
+        }
+        if !(1..=MOST_LIMIT).contains(&limit) {
+            return Err(BadLimit::Limit);
+        }
+        let interval = match period {
+            // Rounded up, so that there are never more.
+            Period::Seconds(seconds) => (u64::from(seconds) * NANOS).div_ceil(limit),
+            Period::Calendar(_) if burst.is_some() => return Err(BadLimit::BurstOfQuota),
+            Period::Calendar(_) => 0,
+        };
+        let burst = burst.unwrap_or(limit);
+        let capacity = burst.checked_mul(interval).filter(|capacity| *capacity <= MOST_CAPACITY);
+        if burst == 0 || capacity.is_none() {
+            return Err(BadLimit::Burst);
+        }
+        Ok(Self { name: name.into(), limit, period, burst, interval })
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Uses per period.
+    pub const fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// In what time they are won back.
+    pub const fn period(&self) -> Period {
+        self.period
+    }
+
+    /// Most uses at once.
+    pub const fn burst(&self) -> u64 {
+        self.burst
+    }
+
+    /// The calendar window, if it is a quota.
+    pub const fn window(&self) -> Option<Window> {
+        match self.period {
+            Period::Seconds(_) => None,
+            Period::Calendar(window) => Some(window),
+        }
+    }
+
+    /// The length of the period in seconds; of a quota, that of the window that `now` is in.
+    pub fn period_seconds(&self, now: Now) -> u64 {
+        match self.period {
+            Period::Seconds(seconds) => seconds.into(),
+            Period::Calendar(window) => {
+                let (_, begins, ends) = window.around(now.unix_seconds);
+                (ends - begins).unsigned_abs()
+            }
+        }
+    }
+
+    /// Takes `cost` uses, all or none. `Err` if they are not there; then nothing is taken.
+    ///
+    /// `at` is the limit's place among those of the key, for what is told of it.
+    pub(crate) fn charge(&self, at: usize, cell: &AtomicU64, cost: u32, now: Now) -> Result<LimitState, LimitState> {
+        match self.period {
+            Period::Seconds(_) => charge_rate(at, cell, (self.interval, self.burst), cost.into(), now),
+            Period::Calendar(window) => charge_quota(at, cell, (self.limit, window), cost.into(), now),
+        }
+    }
+
+    /// Gives back what [`Limit::charge`] took at the same `now`; of a quota only while its window lasts.
+    pub(crate) fn refund(&self, cell: &AtomicU64, cost: u32, now: Now) {
+        let cost = u64::from(cost);
+        let given_back = |known: u64| match self.period {
+            Period::Seconds(_) => known.checked_sub(self.interval * cost),
+            Period::Calendar(window) => {
+                let (number, ..) = window.around(now.unix_seconds);
+                let (written, count) = current(known, number);
+                (written == known >> COUNT_BITS && count >= cost).then(|| known - cost)
+            }
+        };
+        // If there is nothing to give back to, the cell has a new use already.
+        let _unchanged = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, given_back);
+    }
+}
+
+impl FromStr for Period {
+    type Err = BadLimit;
+
+    fn from_str(word: &str) -> Result<Self, BadLimit> {
+        match word {
+            "day" => return Ok(Self::Calendar(Window::Day)),
+            "month" => return Ok(Self::Calendar(Window::Month)),
+            _ => {}
+        }
+        let unit = word.chars().next_back().ok_or(BadLimit::Period)?;
+        let (_, seconds) = UNITS.iter().find(|(known, _)| *known == unit).ok_or(BadLimit::Period)?;
+        let number = word.strip_suffix(unit).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let number: u32 = number.and_then(|digits| digits.parse().ok()).ok_or(BadLimit::Period)?;
+        let seconds = number.checked_mul(*seconds).filter(|seconds| (1..=MOST_PERIOD).contains(seconds));
+        seconds.map(Self::Seconds).ok_or(BadLimit::Period)
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Calendar(Window::Day) => out.write_str("day"),
+            Self::Calendar(Window::Month) => out.write_str("month"),
+            Self::Seconds(seconds) => {
+                let whole = UNITS.iter().find(|(_, unit)| seconds % unit == 0);
+                let (unit, length) = whole.copied().unwrap_or(('s', 1));
+                write!(out, "{}{unit}", seconds / length)
+            }
+        }
+    }
+}
+
+/// The cell holds the time at which all tokens are there again, in nanoseconds of the boot-time clock.
+fn charge_rate(
+    at: usize,
+    cell: &AtomicU64,
+    (interval, burst): (u64, u64),
+    cost: u64,
+    now: Now,
+) -> Result<LimitState, LimitState> {
+    let now = u64::try_from(now.boot.as_nanos()).unwrap_or(u64::MAX >> 2);
+    let latest = now + burst * interval;
+    let state = |full_again: u64, retry_after: u64| LimitState {
+        at,
+        limit: burst,
+        remaining: (latest - full_again) / interval,
+        reset: (full_again - now).div_ceil(NANOS),
+        retry_after: retry_after.div_ceil(NANOS),
+        is_quota: false,
+    };
+    let mut known = cell.load(Ordering::Relaxed);
+    loop {
+        // Later than any charge of this limit could have made it: left behind by another limit.
+        let full_again = if known > latest { now } else { known.max(now) };
+        let then = full_again.saturating_add(cost.saturating_mul(interval));
+        if then > latest {
+            return Err(state(full_again, (then - latest).max(1)));
+        }
+        match cell.compare_exchange_weak(known, then, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return Ok(state(then, 0)),
+            Err(newer) => known = newer,
+        }
+    }
+}
+
+/// The cell holds the window and the count in it.
+fn charge_quota(
+    at: usize,
+    cell: &AtomicU64,
+    (limit, window): (u64, Window),
+    cost: u64,
+    now: Now,
+) -> Result<LimitState, LimitState> {
+    let (number, _, ends) = window.around(now.unix_seconds);
+    let left = (ends - now.unix_seconds).unsigned_abs();
+    let state = |count: u64, retry_after| LimitState {
+        at,
+        limit,
+        remaining: limit.saturating_sub(count),
+        reset: left,
+        retry_after,
+        is_quota: true,
+    };
+    let mut known = cell.load(Ordering::Relaxed);
+    loop {
+        let (number, count) = current(known, number);
+        let then = count + cost;
+        if then > limit {
+            return Err(state(count, left.max(1)));
+        }
+        match cell.compare_exchange_weak(known, number << COUNT_BITS | then, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return Ok(state(then, 0)),
+            Err(newer) => known = newer,
+        }
+    }
+}
+
+/// The window that counts and the count in it. A clock that was set back does not give a used window anew.
+const fn current(cell: u64, now: u64) -> (u64, u64) {
+    let (written, count) = (cell >> COUNT_BITS, cell & MOST_COUNT);
+    let same_kind = written & IS_MONTH == now & IS_MONTH;
+    if same_kind && written >= now { (written, count) } else { (now, 0) }
+}
+
+impl Window {
+    /// Whether a quota of this window wrote that into its cell.
+    pub(crate) const fn wrote(self, cell: u64) -> bool {
+        let is_month = (cell >> COUNT_BITS) & IS_MONTH != 0;
+        matches!((self, is_month), (Self::Day, false) | (Self::Month, true))
+    }
+
+    /// The number of the window that a second is in, and when it begins and ends.
+    fn around(self, unix_seconds: i64) -> (u64, i64, i64) {
+        const DAY: i64 = 86_400;
+        let day = unix_seconds.div_euclid(DAY);
+        match self {
+            Self::Day => (day.unsigned_abs() & (IS_MONTH - 1), day * DAY, (day + 1) * DAY),
+            Self::Month => {
+                let (year, month) = year_and_month(day);
+                let begins = first_day(year, month) * DAY;
+                let ends = if month == 12 { first_day(year + 1, 1) } else { first_day(year, month + 1) } * DAY;
+                let number = ((year - 1970) * 12 + month - 1).unsigned_abs() & (IS_MONTH - 1);
+                (number | IS_MONTH, begins, ends)
+            }
+        }
+    }
+}
+
+/// Year and month (from 1) of a day since 1970, in the Gregorian calendar. The year is counted from March, so that the leap day is its last.
+const fn year_and_month(day: i64) -> (i64, i64) {
+    let since_era_0 = day + 719_468;
+    let era = since_era_0.div_euclid(146_097);
+    let of_era = since_era_0.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (year_of_era + era * 400 + (month <= 2) as i64, month)
+}
+
+/// The first day of a month, since 1970.
+const fn first_day(year: i64, month: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let from_march = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * from_march + 2) / 5;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + day_of_year - 719_468
+}
+
+/// The limits of a key, in the order of their names, none twice.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct LimitPlan(Option<Arc<[Limit]>>);
+
+/// Most limits that a key can have of its own; as many again can come from its installation.
+pub const MOST_OWN_LIMITS: usize = MOST_LIMITS / 2;
+
+impl LimitPlan {
+    /// A plan of limits; of two with one name the first is kept, and no more than [`MOST_LIMITS`].
+    pub fn new(limits: impl IntoIterator<Item = Limit>) -> Self {
+        let mut limits: Vec<_> = limits.into_iter().collect();
+        limits.sort_by(|one, other| one.name.cmp(&other.name));
+        limits.dedup_by(|later, first| later.name == first.name);
+        limits.truncate(MOST_LIMITS);
+        Self((!limits.is_empty()).then(|| limits.into()))
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &[Limit] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for LimitPlan {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_list().entries(self.limits()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(millis: u64) -> Now {
+        Now { boot: Duration::from_millis(millis), unix_seconds: 1_700_000_000 }
+    }
+
+    fn on(unix_seconds: i64) -> Now {
+        Now { boot: Duration::ZERO, unix_seconds }
+    }
+
+    fn rate(limit: u64, period: &str, burst: u64) -> Limit {
+        Limit::new("requests", limit, period.parse().unwrap(), Some(burst)).unwrap()
+    }
+
+    #[test]
+    fn a_rate_gives_its_burst_at_once_and_the_rest_evenly() {
+        let (limit, cell) = (rate(10, "1s", 3), AtomicU64::new(0));
+        for left in [2, 1, 0] {
+            assert_eq!(limit.charge(0, &cell, 1, at(0)).unwrap().remaining, left);
+        }
+        let refused = limit.charge(0, &cell, 1, at(0)).unwrap_err();
+        assert_eq!((refused.limit, refused.remaining, refused.reset, refused.retry_after), (3, 0, 1, 1));
+        assert!(limit.charge(0, &cell, 1, at(99)).is_err());
+        assert!(limit.charge(0, &cell, 1, at(100)).is_ok());
+        assert!(limit.charge(0, &cell, 1, at(100)).is_err());
+        assert_eq!(limit.charge(0, &cell, 3, at(10_000)).unwrap().remaining, 0);
+        assert!(limit.charge(0, &cell, 4, at(90_000)).is_err(), "more than the burst never passes");
+        assert!(limit.charge(0, &cell, 0, at(90_000)).is_ok());
+    }
+
+    #[test]
+    fn a_quota_is_exact_in_its_window_and_begins_anew_in_the_next() {
+        let quota = |period: &str| Limit::new("q", 2, period.parse().unwrap(), None).unwrap();
+        // 2024-02-29 23:59:59, a leap day, and the second after.
+        let (last, next) = (1_709_251_199, 1_709_251_200);
+        for (limit, reset_after) in [(quota("day"), 86_400), (quota("month"), 31 * 86_400)] {
+            let cell = AtomicU64::new(0);
+            assert_eq!(limit.charge(0, &cell, 1, on(last)).unwrap().reset, 1);
+            assert!(limit.charge(0, &cell, 2, on(last)).is_err());
+            assert!(limit.charge(0, &cell, 1, on(last)).is_ok());
+            assert!(limit.charge(0, &cell, 1, on(last)).is_err());
+            let fresh = limit.charge(0, &cell, 2, on(next)).unwrap();
+            assert_eq!((fresh.remaining, fresh.reset), (0, reset_after));
+            assert!(limit.charge(0, &cell, 1, on(last)).is_err(), "a clock that goes back gives nothing");
+        }
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        for limit in [rate(10, "1s", 3), Limit::new("q", 3, Period::Calendar(Window::Day), None).unwrap()] {
+            let cell = AtomicU64::new(0);
+            limit.charge(0, &cell, 3, at(5)).unwrap();
+            limit.refund(&cell, 2, at(5));
+            assert!(limit.charge(0, &cell, 2, at(5)).is_ok());
+            assert!(limit.charge(0, &cell, 1, at(5)).is_err());
+        }
+    }
+
+    #[test]
+    fn what_another_limit_left_behind_reads_as_nothing() {
+        let limits = [
+            rate(10, "1s", 3),
+            Limit::new("d", 3, Period::Calendar(Window::Day), None).unwrap(),
+            Limit::new("m", 3, Period::Calendar(Window::Month), None).unwrap(),
+        ];
+        for before in &limits {
+            for after in limits.iter().filter(|after| *after != before) {
+                let cell = AtomicU64::new(0);
+                before.charge(0, &cell, 3, at(1_000_000)).unwrap();
+                assert!(after.charge(0, &cell, 3, at(1_000_000)).is_ok(), "{before:?} then {after:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn exactly_the_limit_passes_under_many_threads() {
+        let now = at(77);
+        for limit in [rate(1, "1h", 5_000), Limit::new("q", 5_000, Period::Calendar(Window::Month), None).unwrap()] {
+            let (cell, passed) = (AtomicU64::new(0), AtomicU64::new(0));
+            std::thread::scope(|threads| {
+                for _ in 0..64 {
+                    threads.spawn(|| {
+                        for _ in 0..200 {
+                            if limit.charge(0, &cell, 1, now).is_ok() {
+                                passed.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                    });
+                }
+            });
+            assert_eq!(passed.into_inner(), 5_000);
+        }
+    }
+
+    #[test]
+    fn months_are_those_of_the_calendar() {
+        for (day, year, month) in
+            [(0, 1970, 1), (59, 1970, 3), (11_016, 2000, 2), (11_017, 2000, 3), (20_453, 2025, 12)]
+        {
+            assert_eq!(year_and_month(day), (year, month), "day {day}");
+        }
+        assert_eq!(first_day(2024, 3) - first_day(2024, 2), 29);
+        assert_eq!(first_day(1970, 1), 0);
+    }
+
+    #[test]
+    fn bounds_are_checked() {
+        let limit = |name, limit, period: &str, burst| Limit::new(name, limit, period.parse()?, burst).map(|_| ());
+        assert_eq!(limit("requests", 1, "1s", None), Ok(()));
+        assert_eq!(limit("Requests", 1, "1s", None), Err(BadLimit::Name));
+        assert_eq!(limit("", 1, "1s", None), Err(BadLimit::Name));
+        assert_eq!(limit("r", 0, "1s", None), Err(BadLimit::Limit));
+        assert_eq!(limit("r", 1, "day", Some(1)), Err(BadLimit::BurstOfQuota));
+        assert_eq!(limit("r", 1, "31d", Some(1_000)), Err(BadLimit::Burst));
+        assert_eq!(limit("r", 1, "1s", Some(0)), Err(BadLimit::Burst));
+        for period in ["", "s", "0s", "32d", "1", "+1s", "1.5s", "-1s", "1S", "99999999999d", "year"] {
+            assert_eq!(limit("r", 1, period, None), Err(BadLimit::Period), "{period}");
+        }
+        for period in ["1s", "90s", "2m", "1h", "7d", "day", "month"] {
+            assert_eq!(period.parse::<Period>().unwrap().to_string(), period);
+        }
+    }
+
+    proptest! {
+        /// In any stretch of time no more passes than the burst and what is won back in it.
+        #[test]
+        fn a_rate_never_gives_more_than_it_says(
+            limit in 1..20_u64, burst in 1..10_u64, steps in proptest::collection::vec((0..300_u64, 1..3_u32), 1..200)
+        ) {
+            let (rate, cell) = (rate(limit, "1s", burst), AtomicU64::new(0));
+            let (mut now, mut passed) = (0, Vec::new());
+            for (step, cost) in steps {
+                now += step;
+                if rate.charge(0, &cell, cost, at(now)).is_ok() {
+                    passed.push((now, u64::from(cost)));
+                }
+                for (from, _) in &passed {
+                    let in_it: u64 = passed.iter().filter(|(at, _)| at >= from).map(|(_, cost)| cost).sum();
+                    prop_assert!(in_it * 1_000 <= burst * 1_000 + (now - from) * limit);
+                }
+            }
+        }
+    }
+}
