@@ -31,3 +31,4 @@ pub mod store;
 pub mod stored_key;
 pub mod telemetry;
 pub mod tenancy;
+pub mod usage;

@@ -66,6 +66,7 @@ impl Store {
             loaded.refused += self.explain(&mut snapshot, loaded.refused).await?;
         }
         writer.applied = head.seq;
+        self.restore_quotas(&mut snapshot).await;
         self.verifier.index().mark_loaded();
         Ok(loaded)
     }
