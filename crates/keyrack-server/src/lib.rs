@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod crash;
 pub mod data_dir;
+pub mod doors;
 pub mod http;
 pub mod installation;
 pub mod kept;
