@@ -32,3 +32,4 @@ pub mod store;
 pub mod stored_key;
 pub mod telemetry;
 pub mod tenancy;
+pub mod wire;
