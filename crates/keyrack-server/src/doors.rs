@@ -19,7 +19,7 @@ use std::sync::Arc;
 use keyrack::Verifier;
 
 use self::dialect::Dialect;
-use self::ids::RequestIds;
+pub use self::ids::RequestIds;
 use crate::config::LimitHeaders;
 use crate::http::problem::{Code as ProblemCode, Problem};
 use crate::proxies::TrustedProxies;
@@ -47,11 +47,6 @@ impl Doors {
     /// Doors to a verifier.
     pub fn new(verifier: Arc<Verifier>, proxies: TrustedProxies, headers: LimitHeaders, problem_types: String) -> Self {
         Self { verifier, proxies, headers, problem_types, ids: RequestIds::new() }
-    }
-
-    /// An id for a request that the wire itself refuses.
-    pub fn request_id(&self) -> String {
-        String::from_utf8_lossy(&self.ids.next()).into_owned()
     }
 
     fn problem(&self, problem: &Problem, reply: &mut Reply) {

@@ -25,12 +25,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use self::fields::{Field, Fields, Repeated};
+pub use self::listen::Bound;
 pub use self::refused::Refused;
 pub use self::reply::Reply;
 
-use self::listen::{Bound, SocketFile};
+use self::listen::SocketFile;
 use self::thread::Thread;
-use crate::clock::{Clock as _, SystemClock};
+use keyrack::Now;
 
 /// Who sent a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,26 +40,6 @@ pub enum Peer {
     Address(IpAddr),
     /// Whoever may open the Unix socket.
     Unix,
-}
-
-/// What time it is, read once for all requests that came together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Now {
-    /// Since the machine was started: to measure with. Nobody can set it.
-    pub boot: Duration,
-    /// Seconds since 1970-01-01T00:00:00Z: to compare with dates. It can be set.
-    pub unix_seconds: i64,
-}
-
-impl Now {
-    /// Reads the machine's clocks.
-    #[must_use]
-    pub fn read() -> Self {
-        Self {
-            boot: Duration::from_micros(SystemClock.uptime().0),
-            unix_seconds: SystemClock.now().0.div_euclid(1_000_000),
-        }
-    }
 }
 
 /// A request that keeps to the shape, whole.
@@ -159,15 +140,21 @@ impl fmt::Debug for WireSettings {
     }
 }
 
-/// Takes the sockets and starts to serve.
+/// Takes the sockets. Connections wait in them until [`start`].
 ///
 /// # Errors
-/// The address or the socket file cannot be had (the text says which), or a thread cannot be started. Nothing listens
-/// then.
+/// The address or the socket file cannot be had; the text says which.
+pub fn bind(settings: &WireSettings) -> io::Result<Bound> {
+    listen::bind(settings.tcp, settings.unix.as_deref(), settings.threads.max(1))
+}
+
+/// Starts to serve on sockets that were taken.
+///
+/// # Errors
+/// A thread cannot be started. Nothing listens then.
 #[expect(clippy::needless_pass_by_value, reason = "it is given away: every thread keeps a handle of its own")]
-pub fn start(settings: WireSettings, service: Arc<dyn Service>) -> io::Result<Wire> {
-    let Bound { sets, address, socket_file } =
-        listen::bind(settings.tcp, settings.unix.as_deref(), settings.threads.max(1))?;
+pub fn start(bound: Bound, settings: WireSettings, service: Arc<dyn Service>) -> io::Result<Wire> {
+    let Bound { sets, address, socket_file } = bound;
     let mut wire = Wire { address, socket_file, stopping: Arc::new(AtomicBool::new(false)), threads: Vec::new() };
     let settings = Arc::new(settings);
     for (number, listeners) in sets.into_iter().enumerate() {

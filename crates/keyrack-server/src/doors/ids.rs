@@ -8,14 +8,21 @@ const BYTES: usize = 30;
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// A keyed hash of a number that is never used twice: unique, and of no use to guess the next one.
-pub(super) struct RequestIds {
+pub struct RequestIds {
     keys: [RandomState; 2],
     next: AtomicU64,
 }
 
 impl RequestIds {
-    pub(super) fn new() -> Self {
+    /// Ids of their own kind, for this process.
+    #[expect(clippy::new_without_default, reason = "two of them are never the same")]
+    pub fn new() -> Self {
         Self { keys: [RandomState::new(), RandomState::new()], next: AtomicU64::new(0) }
+    }
+
+    /// The next id, as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.next()).into_owned()
     }
 
     /// The next id (contract section 6).

@@ -31,8 +31,9 @@ pub(super) struct Question<'a> {
     organization_id: Option<u64>,
     #[serde(borrow, default)]
     permission: Option<Cow<'a, str>>,
-    #[serde(default)]
-    client_address: Option<IpAddr>,
+    /// Must be one; no key has a rule for it yet.
+    #[serde(default, rename = "client_address")]
+    _client_address: Option<IpAddr>,
     #[serde(borrow, default)]
     origin: Option<Cow<'a, str>>,
     #[serde(default = "one")]

@@ -3,11 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use keyrack::Now;
+
 use super::head::{self, After, Head};
 use super::http1::{self, DateLine, Part};
 use super::refused::Refused;
 use super::reply::Reply;
-use super::{Now, Peer, Request, Service, WireSettings};
+use super::{Peer, Request, Service, WireSettings};
+use crate::clock::{Clock as _, SystemClock};
 
 /// The most that is read at once, in bytes.
 const READ_BYTES: usize = 64 * 1024;
@@ -63,7 +66,7 @@ impl Desk {
 
     /// Reads the clocks, once for everything that came together.
     pub(super) fn read_time(&mut self) {
-        self.now = Now::read();
+        self.now = SystemClock.moment();
         self.date.set(self.now.unix_seconds);
     }
 

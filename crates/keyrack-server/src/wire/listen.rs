@@ -56,13 +56,20 @@ impl Listener {
 
 /// Every socket that was asked for.
 #[derive(Debug)]
-pub(super) struct Bound {
+pub struct Bound {
     /// For each thread its sockets.
     pub(super) sets: Vec<Vec<Listener>>,
     /// The TCP address, with the port that was taken.
     pub(super) address: Option<SocketAddr>,
     /// The file of the Unix socket.
     pub(super) socket_file: Option<SocketFile>,
+}
+
+impl Bound {
+    /// The TCP address, with the port that was taken.
+    pub const fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
 }
 
 /// Takes the sockets for so many threads.

@@ -11,7 +11,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyrack_server::wire::{Limits, Peer, Reply, Request, Service, Wire, WireSettings, start};
+use keyrack_server::wire::{Limits, Peer, Reply, Request, Service, Wire, WireSettings, bind, start};
 
 /// Longer than anything here takes: whoever waits this long waits for ever.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,7 +63,7 @@ pub(super) fn settings() -> WireSettings {
 pub(super) fn start_with(change: impl FnOnce(&mut WireSettings)) -> Wire {
     let mut settings = settings();
     change(&mut settings);
-    start(settings, Arc::new(Echo)).unwrap()
+    start(bind(&settings).unwrap(), settings, Arc::new(Echo)).unwrap()
 }
 
 pub(super) fn started() -> Wire {

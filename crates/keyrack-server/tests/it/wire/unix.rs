@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
-use keyrack_server::wire::{Wire, start};
+use keyrack_server::wire::{Wire, bind, start};
 
 use super::{Client, Echo, PATIENCE, connect, get, settings, start_with, started};
 
@@ -20,7 +20,7 @@ fn start_at(path: &Path) -> std::io::Result<Wire> {
     let mut settings = settings();
     settings.unix = Some(path.to_owned());
     settings.threads = 2;
-    start(settings, Arc::new(Echo))
+    start(bind(&settings)?, settings, Arc::new(Echo))
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn two_servers_do_not_share_an_address_unseen() {
     let wire = started();
     let mut settings = settings();
     settings.tcp = wire.local_addr();
-    let error = start(settings, Arc::new(Echo)).unwrap_err();
+    let error = bind(&settings).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     assert!(error.to_string().contains(&wire.local_addr().unwrap().to_string()), "{error}");
 }
