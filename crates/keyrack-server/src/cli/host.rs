@@ -92,13 +92,14 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     if let Some(keys) = installation.first_keys.take() {
         print_first(&welcome(&keys, config, address))?;
     }
-    print(&format!("Listening on http://{address}, reference at http://{}/docs", reachable(address)))?;
     if let Some(doors) = doors {
         print(&format!("Verifying at http://{doors}"))?;
     }
     if let Some(socket) = &config.verify.socket {
         print(&format!("Verifying at unix:{}", socket.display()))?;
     }
+    // The last line: whoever waits for it may read no further.
+    print(&format!("Listening on http://{address}, reference at http://{}/docs", reachable(address)))?;
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
