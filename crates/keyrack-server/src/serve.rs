@@ -199,7 +199,7 @@ fn wire_settings(config: &Config) -> WireSettings {
     WireSettings {
         tcp: config.verify.listen,
         unix: config.verify.socket.clone(),
-        threads: config.verify.threads,
+        threads: config.verify.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into)),
         limits: wire::Limits::default(),
         problem_types: config.problem_types.clone(),
         request_id: Arc::new(move || ids.text()),

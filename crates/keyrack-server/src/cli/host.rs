@@ -205,7 +205,7 @@ fn describe(config: &Config) -> String {
         ("listen", config.listen.to_string()),
         ("verify_listen", config.verify.listen.map_or_else(|| "off".to_owned(), |address| address.to_string())),
         ("verify_socket", config.verify.socket.as_deref().map_or_else(String::new, |path| path.display().to_string())),
-        ("verify_threads", config.verify.threads.to_string()),
+        ("verify_threads", config.verify.threads.map_or_else(|| "cores".to_owned(), |threads| threads.to_string())),
         ("trusted_proxies", config.trusted_proxies.to_string()),
         ("key_limits", key_limits::setting_of(&config.key_limits)),
         ("limit_headers", config.verify.headers.as_str().to_owned()),

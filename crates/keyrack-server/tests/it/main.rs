@@ -23,6 +23,7 @@ mod client_keys;
 mod concurrency;
 mod connections;
 mod disk;
+mod doors;
 mod errors;
 mod flips;
 mod half_done;
