@@ -26,15 +26,21 @@
 
 mod check;
 mod document;
+mod explain;
 mod fold;
+mod gain;
 mod judge;
 mod method;
 mod path;
 mod pattern;
+#[cfg(test)]
+mod reference;
 mod trie;
 
 pub use check::{Fault, MOST_METHODS, MOST_POLICIES, MOST_RULE_BYTES, MOST_RULES};
 pub use document::{Document, Least, NamedPolicy, Rule, is_permission};
+pub use explain::{ExplainKey, ExplainedRule, Explanation};
+pub use gain::public_gain;
 pub use judge::{Reason, judge};
 pub use method::{BadMethod, MOST_METHOD_BYTES, Method};
 pub use path::{BadPath, MOST_PATH_BYTES, MOST_PATH_SEGMENTS, MOST_RULE_SEGMENTS, Path};
