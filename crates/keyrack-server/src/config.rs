@@ -149,6 +149,16 @@ pub enum LimitHeaders {
     Draft,
 }
 
+impl LimitHeaders {
+    /// The word in the settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::X => "x",
+            Self::Draft => "draft",
+        }
+    }
+}
+
 /// Everything that is wrong with the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(pub Vec<String>);

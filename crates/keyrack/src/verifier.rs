@@ -9,7 +9,7 @@ use crate::index::{Live, Outcome, Seen};
 use crate::policies::NoPass;
 use crate::policy::RouteNumber;
 use crate::{
-    ApiKey, Code, Denial, Holder, Index, KeyDigest, KeyId, LimitState, Lookup, NotAKey, Now, OrganizationId,
+    ApiKey, Code, Denial, Holder, Index, KeyDigest, KeyId, Limit, LimitState, Lookup, NotAKey, Now, OrganizationId,
     Permissions, PolicySet, ProjectId, Requirement, VerifiedKey, decide,
 };
 
@@ -77,7 +77,7 @@ pub struct AskedRequest<'a> {
 }
 
 /// What a verification says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Verdict {
     /// Whether the key may pass.
     pub outcome: Result<VerifiedKey, VerifyError>,
@@ -88,14 +88,21 @@ pub struct Verdict {
 }
 
 /// What may be told of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct About {
     /// Its number.
     pub id: KeyId,
     /// Whom it speaks for.
     pub holder: Holder,
+}
+
+/// What may be told of a key and is of any length: lent while the verdict is given, so that nothing is copied for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Details<'v> {
     /// What it holds besides its role.
-    pub permissions: Permissions,
+    pub permissions: &'v Permissions,
+    /// Its limits, those of its installation included, in the order that [`LimitState::at`] counts in.
+    pub limits: &'v [Limit],
 }
 
 impl Verdict {
@@ -150,39 +157,54 @@ impl Verifier {
 
     /// May a key do what is asked? Counts the use, and takes its cost from the key's limits if it may.
     pub fn check(&self, ask: &Ask<'_>, now: Now) -> Verdict {
-        let Ok(key) = ApiKey::parse(ask.key) else { return Verdict::denied(Denial::Malformed, None) };
-        self.check_digest(&KeyDigest::of(&key), ask, now)
+        self.check_with(ask, now, |verdict, _details| *verdict)
     }
 
-    /// [`Verifier::check`] for many: faster than one by one, because the waits for memory overlap. Verdicts come in order.
-    pub fn check_batch(&self, asks: &[Ask<'_>], now: Now, mut each: impl FnMut(Verdict)) {
+    /// [`Verifier::check`], and a look at what is told of the key with the verdict.
+    pub fn check_with<T>(&self, ask: &Ask<'_>, now: Now, see: impl FnOnce(&Verdict, Option<Details<'_>>) -> T) -> T {
+        match ApiKey::parse(ask.key) {
+            Ok(key) => self.check_digest(&KeyDigest::of(&key), ask, now, see),
+            Err(NotAKey) => see(&Verdict::denied(Denial::Malformed, None), None),
+        }
+    }
+
+    /// [`Verifier::check_with`] for many: faster than one by one, because the waits for memory overlap. Verdicts come in order.
+    pub fn check_batch(&self, asks: &[Ask<'_>], now: Now, mut see: impl FnMut(&Verdict, Option<Details<'_>>)) {
         for asks in asks.chunks(AT_ONCE) {
-            let keys: [Option<KeyDigest>; AT_ONCE] = std::array::from_fn(|at| {
-                let presented = asks.get(at)?.key;
-                ApiKey::parse(presented).ok().map(|key| KeyDigest::of(&key))
+            let digests: [Option<KeyDigest>; AT_ONCE] = std::array::from_fn(|at| {
+                let key = ApiKey::parse(asks.get(at)?.key).ok()?;
+                Some(KeyDigest::of(&key))
             });
-            let none = KeyDigest::from_bytes([0; KeyDigest::BYTES]);
-            std::hint::black_box(self.index.fetch(&keys.map(|digest| digest.unwrap_or(none))));
-            for (digest, ask) in keys.iter().zip(asks) {
-                each(match digest {
-                    Some(digest) => self.check_digest(digest, ask, now),
-                    None => Verdict::denied(Denial::Malformed, None),
-                });
+            std::hint::black_box(self.index.fetch(&digests));
+            for (digest, ask) in digests.iter().zip(asks) {
+                match digest {
+                    Some(digest) => self.check_digest(digest, ask, now, &mut see),
+                    None => see(&Verdict::denied(Denial::Malformed, None), None),
+                }
             }
         }
     }
 
-    fn check_digest(&self, digest: &KeyDigest, ask: &Ask<'_>, now: Now) -> Verdict {
+    fn check_digest<T>(
+        &self,
+        digest: &KeyDigest,
+        ask: &Ask<'_>,
+        now: Now,
+        see: impl FnOnce(&Verdict, Option<Details<'_>>) -> T,
+    ) -> T {
         if let Err(cause) = self.is_fit(ask, now) {
-            return Verdict::without_key(cause.into());
+            return see(&Verdict::without_key(cause.into()), None);
         }
         match self.index.see(digest) {
-            Seen::Live(live) => self.check_live(&live, ask, now),
+            Seen::Live(live) => {
+                let verdict = self.check_live(&live, ask, now);
+                see(&verdict, verdict.about.and(live.details()))
+            }
             Seen::Dead(record, id) => {
                 self.index.count_dead(record);
-                Verdict::denied(Denial::Revoked, Some(id))
+                see(&Verdict::denied(Denial::Revoked, Some(id)), None)
             }
-            Seen::Absent => Verdict::denied(Denial::Unknown, None),
+            Seen::Absent => see(&Verdict::denied(Denial::Unknown, None), None),
         }
     }
 
@@ -198,18 +220,19 @@ impl Verifier {
             Ok((verified, route, limit)) => (Ok(verified), Outcome::Passed(route), limit),
             Err((NoPass::Unavailable(cause), _)) => return Verdict::without_key(cause.into()),
             Err((NoPass::Denied(denial), limit)) => {
-                let use_of_it = match denial {
-                    Denial::RateLimited => Outcome::Limited,
-                    Denial::UsageExceeded => Outcome::Exceeded,
-                    _refused => Outcome::Forbidden,
+                let use_of_it = match denial.code() {
+                    Code::RateLimited => Outcome::Limited,
+                    Code::UsageExceeded => Outcome::Exceeded,
+                    Code::Valid | Code::NotFound | Code::Disabled | Code::Forbidden | Code::Unavailable => {
+                        Outcome::Forbidden
+                    }
                 };
                 (Err(VerifyError::Denied { denial, key: Some(id) }), use_of_it, limit)
             }
         };
         self.index.count(live, use_of_it, now);
         let is_told = !matches!(outcome, Err(VerifyError::Denied { denial, .. }) if denial.code() == Code::NotFound);
-        let about = is_told.then(|| About { id, holder, permissions: self.index.permissions_of(live) });
-        Verdict { outcome, about, limit }
+        Verdict { outcome, about: is_told.then_some(About { id, holder }), limit }
     }
 
     /// The limits come last, so that what is refused for another reason takes nothing from them.

@@ -68,6 +68,7 @@ impl Store {
             loaded.refused += self.explain(&mut snapshot, loaded.refused).await?;
         }
         writer.applied = head.seq;
+        self.verifier.index().set_position(head.seq);
         self.verifier.index().mark_loaded();
         Ok(loaded)
     }

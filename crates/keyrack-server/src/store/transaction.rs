@@ -158,6 +158,7 @@ impl Writing {
                     Err(error) => return Err(error),
                 }
                 self.state.applied = seq;
+                self.store.verifier.index().set_position(seq);
             }
         }
         Ok(())
@@ -221,6 +222,7 @@ impl Writing {
             // The newest hash in a place of its own: a log that was cut short shows against it.
             tracing::info!(seq, hash = data_encoding::HEXLOWER.encode(&hash), "committed");
             self.state.applied = seq;
+            self.store.verifier.index().set_position(seq);
         }
         Ok(())
     }

@@ -109,7 +109,11 @@ fn the_first_start_sets_everything_up_and_greets_once() {
     let place = tempfile::tempdir().unwrap();
     let serve = || {
         let mut command = Command::new(KEYRACK);
-        command.env_clear().current_dir(place.path()).args(["serve", "--listen", "127.0.0.1:0"]).stderr(Stdio::null());
+        command
+            .env_clear()
+            .current_dir(place.path())
+            .args(["serve", "--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0"])
+            .stderr(Stdio::null());
         Server::try_start(&mut command).unwrap()
     };
     let server = serve();

@@ -50,3 +50,4 @@ mod system_keys;
 mod tampering;
 mod tenancy_tampering;
 mod torture;
+mod wire;

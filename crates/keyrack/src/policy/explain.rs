@@ -46,7 +46,7 @@ pub struct ExplainedRule {
 }
 
 impl Policies {
-    /// Explains what [`Policies::route`] and [`judge`] say of a request: the verdict is theirs. Slow.
+    /// Explains what [`Policies::route`] and [`judge()`] say of a request: the verdict is theirs. Slow.
     pub fn explain(&self, policy: PolicyId, method: Method<'_>, path: &Path<'_>, key: &ExplainKey<'_>) -> Explanation {
         let found = self.route(policy, method, path);
         let (allowed, reason) = verdict(&found, key);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 
 use super::*;
-use crate::Scope;
+use crate::{ProjectRole, Scope};
 
 /// Rules and paths are made of these, so that they meet.
 const SEGMENTS: &[&str] =
