@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 
 use crate::decision::{Reach, decide_use};
 use crate::index::{Live, Outcome, Seen};
+use crate::policies::NoPass;
 use crate::policy::RouteNumber;
 use crate::{
     ApiKey, Code, Denial, Holder, Index, KeyDigest, KeyId, Limit, LimitState, Lookup, NotAKey, Now, OrganizationId,
@@ -24,6 +25,9 @@ pub enum Unavailable {
     /// It has not come as far as the caller asked for.
     #[error("the change that was asked for has not arrived yet")]
     Behind,
+    /// What the policy in force says cannot be told.
+    #[error("the policy in force cannot be used")]
+    PolicyUnknown,
 }
 
 /// Why there is no [`VerifiedKey`].
@@ -214,7 +218,8 @@ impl Verifier {
         let Some(holder) = live.holder() else { return Verdict::denied(Denial::Revoked, Some(id)) };
         let (outcome, use_of_it, limit) = match self.decide_and_charge(live, holder, ask, now) {
             Ok((verified, route, limit)) => (Ok(verified), Outcome::Passed(route), limit),
-            Err((denial, limit)) => {
+            Err((NoPass::Unavailable(cause), _)) => return Verdict::without_key(cause.into()),
+            Err((NoPass::Denied(denial), limit)) => {
                 let use_of_it = match denial.code() {
                     Code::RateLimited => Outcome::Limited,
                     Code::UsageExceeded => Outcome::Exceeded,
@@ -237,22 +242,25 @@ impl Verifier {
         holder: Holder,
         ask: &Ask<'_>,
         now: Now,
-    ) -> Result<(VerifiedKey, Option<RouteNumber>, Option<LimitState>), (Denial, Option<LimitState>)> {
-        let without_limit = |denial| (denial, None);
+    ) -> Result<(VerifiedKey, Option<RouteNumber>, Option<LimitState>), (NoPass, Option<LimitState>)> {
+        let denied = |denial: Denial| (NoPass::Denied(denial), None);
         let reach = Reach { project: ask.project, organization: ask.organization, permission: ask.permission };
         let (verified, scope, role) =
-            decide_use(live.id(), holder, reach, |needed| live.holds(needed)).map_err(without_limit)?;
+            decide_use(live.id(), holder, reach, |needed| live.holds(needed)).map_err(denied)?;
         if live.is_suspended {
-            return Err((Denial::Suspended, None));
+            return Err(denied(Denial::Suspended));
         }
         let route = match ask.request {
-            Some(request) => Some(self.policies.load().judge(request, live, (scope, role)).map_err(without_limit)?),
+            Some(request) => {
+                let judged = self.policies.load().judge(request, live, (scope, role));
+                Some(judged.map_err(|no_pass| (no_pass, None))?)
+            }
             None => None,
         };
         match self.index.charge(live, ask.cost, now) {
             Ok(limit) => Ok((verified, route, limit)),
-            Err(refused) if refused.is_quota => Err((Denial::UsageExceeded, Some(refused))),
-            Err(refused) => Err((Denial::RateLimited, Some(refused))),
+            Err(refused) if refused.is_quota => Err((Denial::UsageExceeded.into(), Some(refused))),
+            Err(refused) => Err((Denial::RateLimited.into(), Some(refused))),
         }
     }
 
@@ -359,6 +367,28 @@ mod tests {
         assert!(verifier.verify_key(&key, needs).is_ok());
         verifier.index().suspend(OrganizationId(3));
         assert_eq!(verifier.verify_key(&key, needs), Err(denied(Denial::Suspended, Some(1))));
+    }
+
+    #[test]
+    fn without_a_policy_that_can_be_used_no_request_is_judged() {
+        let key = ApiKey::generate(KeyKind::Secret, &[1; ApiKey::RANDOM_BYTES]);
+        let (kind, scope, role) = (KeyKind::Secret, Scope::Secret, ProjectRole::Admin);
+        let holder = Holder::Project { project: ProjectId(1), organization: OrganizationId(1), kind, scope, role };
+        let verifier = Verifier::new(Index::with_capacity(1));
+        verifier.index().mark_loaded();
+        let put = KeyChange::Put(KeyRecord::new(KeyId(1), 1, holder));
+        verifier.index().apply(&KeyDigest::of(&key), &put).unwrap();
+        let request = AskedRequest { method: b"GET", target: b"/", policy: None };
+        let check = |request| {
+            let ask = Ask { key: key.expose().as_bytes(), request, cost: 1, ..Ask::default() };
+            verifier.check(&ask, Now { boot: std::time::Duration::from_secs(1), unix_seconds: 1 })
+        };
+        assert_eq!(check(Some(request)).code(), Code::Valid);
+        verifier.set_policies(verifier.policies().unknown(crate::PolicyVersion(1)));
+        let verdict = check(Some(request));
+        assert_eq!(verdict.outcome, Err(VerifyError::Unavailable(Unavailable::PolicyUnknown)));
+        assert_eq!((verdict.code(), verdict.about), (Code::Unavailable, None));
+        assert_eq!(check(None).code(), Code::Valid, "the key itself can be told");
     }
 
     #[test]

@@ -3,23 +3,17 @@
 use std::str::FromStr;
 
 use keyrack::policy::is_permission;
-use keyrack::{ApiKey, Limit, MOST_OWN_LIMITS, Permissions, UnknownWord};
+use keyrack::{Limit, MOST_OWN_LIMITS, Permissions, UnknownWord};
 use serde_json::Value;
 
 use super::body::Object;
 use super::problem::{Code, Fault, Problem};
 use crate::key_limits::LimitBody;
-
-const NO_KEY: &str = "must not contain a key: it would be kept and shown. Revoke that key if others have seen it";
-
-/// Whether a whole key stands anywhere in a text.
-fn holds_a_key(text: &str) -> bool {
-    text.as_bytes().windows(ApiKey::BYTES).any(|part| ApiKey::parse(part).is_ok())
-}
+use crate::secrets::{NO_KEY, holds_a_key};
 
 /// Somebody may put a key where a field's name belongs, or a good part of one, in whatever case. Words have no digits, and
 /// keys have: a long name that could be of a key is not repeated.
-fn may_be_repeated(name: &str) -> bool {
+pub(super) fn may_be_repeated(name: &str) -> bool {
     const MOST_OF_A_KEY: usize = 12;
     const MOST_OF_A_WORD: usize = 64;
     let is_word = name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_-.".contains(&byte));

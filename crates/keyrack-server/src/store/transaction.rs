@@ -13,6 +13,7 @@ use super::{Effect, Store, StoreError, sql, sqlite};
 use crate::clock::Timestamp;
 use crate::crash::crash_point;
 use crate::kept::{Kind, Reference};
+use crate::policies::AppliedPolicy;
 use crate::stored_key::StoredKey;
 use crate::tenancy::{Member, Organization, Project};
 
@@ -170,6 +171,7 @@ impl Writing {
             Kind::Organization => self.effect_of_a::<Organization>(reference).await,
             Kind::Project => self.effect_of_a::<Project>(reference).await,
             Kind::Member => self.effect_of_a::<Member>(reference).await,
+            Kind::Policy => self.effect_of_a::<AppliedPolicy>(reference).await,
         }
     }
 
