@@ -127,7 +127,18 @@ impl Server {
         let started = Instant::now();
         let mut command = Command::new(binary);
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--rate-limits", RATES, "--data-dir"])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--verify-listen",
+                "127.0.0.1:0",
+                "--log-level",
+                "warn",
+                "--rate-limits",
+                RATES,
+                "--data-dir",
+            ])
             .arg(dir);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();

@@ -1,6 +1,7 @@
 //! The only place that reads the time.
 
 use std::fmt;
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -52,6 +53,12 @@ pub trait Clock: Send + Sync {
 
     /// How long the machine has been up, to measure with.
     fn uptime(&self) -> Uptime;
+
+    /// Both, as a verification is given them.
+    fn moment(&self) -> keyrack::Now {
+        let boot = Duration::from_micros(self.uptime().0);
+        keyrack::Now { boot, unix_seconds: self.now().0.div_euclid(1_000_000) }
+    }
 }
 
 /// The machine's clocks.
@@ -85,7 +92,7 @@ mod tests {
     #[test]
     fn uptime_goes_forwards_in_microseconds() {
         let before = SystemClock.uptime();
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
         let after = SystemClock.uptime();
         let went = after.microseconds_since(before);
         assert!((20_000..10_000_000).contains(&went), "{went}");

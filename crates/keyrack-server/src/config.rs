@@ -134,8 +134,8 @@ pub struct VerifySettings {
     pub listen: Option<SocketAddr>,
     /// Path of a Unix socket, if at all.
     pub socket: Option<PathBuf>,
-    /// How many threads.
-    pub threads: usize,
+    /// How many threads; one for each core if that is not set.
+    pub threads: Option<usize>,
     /// How callers are told of their limits.
     pub headers: LimitHeaders,
 }
@@ -147,6 +147,16 @@ pub enum LimitHeaders {
     X,
     /// `RateLimit` and `RateLimit-Policy` of the IETF's draft (draft-ietf-httpapi-ratelimit-headers-10).
     Draft,
+}
+
+impl LimitHeaders {
+    /// The word in the settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::X => "x",
+            Self::Draft => "draft",
+        }
+    }
 }
 
 /// Everything that is wrong with the settings.
@@ -360,8 +370,8 @@ fn check_verify(values: &Values, problems: &mut Vec<String>) -> Option<VerifySet
     });
     let socket = Some(values.verify_socket.value.as_str()).filter(|path| !path.is_empty()).map(PathBuf::from);
     let threads = want(&values.verify_threads, "cores, or a number from 1 to 256", problems, |text| match text {
-        "cores" => Some(std::thread::available_parallelism().map_or(1, Into::into)),
-        text => text.parse().ok().filter(|threads| (1..=256).contains(threads)),
+        "cores" => Some(None),
+        text => text.parse().ok().filter(|threads| (1..=256).contains(threads)).map(Some),
     });
     let headers = want(&values.limit_headers, "x or draft", problems, |text| match text {
         "x" => Some(LimitHeaders::X),

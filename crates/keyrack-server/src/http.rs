@@ -10,7 +10,7 @@ mod conventions;
 mod described;
 mod docs;
 mod ended;
-mod fields;
+pub(crate) mod fields;
 mod health;
 pub mod keys;
 mod limits;

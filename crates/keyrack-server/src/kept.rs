@@ -16,11 +16,13 @@ pub enum Kind {
     Project,
     /// What an organization's `member` key may do in a project.
     Member,
+    /// The policies of the user's API, as they were applied once.
+    Policy,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Key, Self::Organization, Self::Project, Self::Member];
+    pub const ALL: [Self; 5] = [Self::Key, Self::Organization, Self::Project, Self::Member, Self::Policy];
 
     /// The word on the wire and in the audit log.
     pub const fn as_str(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Kind {
             Self::Organization => "organization",
             Self::Project => "project",
             Self::Member => "member",
+            Self::Policy => "policy",
         }
     }
 

@@ -74,6 +74,15 @@ pub fn of_setting(text: &str) -> Option<Vec<Limit>> {
     (names.len() == limits.len() && limits.len() <= MOST_LIMITS - MOST_OWN_LIMITS).then_some(limits)
 }
 
+/// How a setting of these limits is written.
+pub fn setting_of(limits: &[Limit]) -> String {
+    let word = |limit: &Limit| {
+        let burst = if limit.window().is_none() { format!(":{}", limit.burst()) } else { String::new() };
+        format!("{}={}/{}{burst}", limit.name(), limit.limit(), limit.period())
+    };
+    limits.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +93,7 @@ mod tests {
         let written = serde_json::to_string(&read.iter().map(LimitBody::of).collect::<Vec<_>>()).unwrap();
         let expected = r#"[{"name":"requests","limit":100,"period":"1m","burst":20},{"name":"monthly","limit":50000,"period":"month"}]"#;
         assert_eq!(written, expected);
+        assert_eq!(setting_of(&read), "requests=100/1m:20 monthly=50000/month");
         assert_eq!(of_setting(""), Some(Vec::new()));
         for wrong in ["requests", "requests=1", "r=1/1m:", "r=1/1m r=2/1m", "r=x/1m", "r=1/month:3", "R=1/1m"] {
             assert_eq!(of_setting(wrong), None, "{wrong}");

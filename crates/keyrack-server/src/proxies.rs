@@ -1,6 +1,7 @@
 //! Which peers are believed when they say whose request they pass on.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Most hops that are looked at in `X-Forwarded-For`.
 const MOST_HOPS: usize = 64;
@@ -49,6 +50,20 @@ impl TrustedProxies {
             }
         }
         Ok(client)
+    }
+}
+
+impl fmt::Display for TrustedProxies {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, network) in self.0.iter().enumerate() {
+            let space = if at == 0 { "" } else { " " };
+            let (address, length) = (Ipv6Addr::from_bits(network.bits), network.mask.leading_ones());
+            match address.to_ipv4_mapped().filter(|_| length >= 96) {
+                Some(address) => write!(out, "{space}{address}/{}", length - 96)?,
+                None => write!(out, "{space}{address}/{length}")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -113,6 +128,7 @@ mod tests {
         for outside in ["11.0.0.1", "192.168.1.8", "fe80::1", "::1"] {
             assert!(!trusted.hold(ip(outside)), "{outside}");
         }
+        assert_eq!(trusted.to_string(), "10.0.0.0/8 192.168.1.7/32 fd00::/8");
         assert!(!TrustedProxies::parse("").unwrap().hold(ip("127.0.0.1")));
         for wrong in ["localhost", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/+8", "10.0.0/8"] {
             assert_eq!(TrustedProxies::parse(wrong), None, "{wrong}");

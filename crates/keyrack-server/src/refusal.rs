@@ -49,6 +49,12 @@ pub enum Refusal {
         /// The newest there is.
         newest: PolicyVersion,
     },
+    /// Another policy is in force than the one that was to be replaced.
+    #[error("another policy was applied meanwhile")]
+    PolicyChanged {
+        /// The version in force.
+        version: PolicyVersion,
+    },
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -71,7 +77,8 @@ impl Refusal {
             | Self::UsernameTaken
             | Self::Unconfirmed { .. }
             | Self::NotAMemberKey
-            | Self::UnknownPolicyVersion { .. } => Err(self),
+            | Self::UnknownPolicyVersion { .. }
+            | Self::PolicyChanged { .. } => Err(self),
         }
     }
 }

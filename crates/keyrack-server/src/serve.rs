@@ -17,12 +17,14 @@ use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::data_dir::{self, DataDirError, Lock};
+use crate::doors::{Doors, RequestIds};
 use crate::http;
 use crate::installation::{self, FirstKeys};
 use crate::random::OsRandom;
 use crate::root_key::{RootKey, RootKeyError};
 use crate::store::{DATABASE_FILE, Need, Store, StoreError};
 use crate::usage::Usage;
+use crate::wire::{self, Bound, WireSettings};
 
 /// Longest from the first byte of a connection to the end of its first request's head.
 const FIRST_REQUEST_DEADLINE: Duration = Duration::from_secs(10);
@@ -75,6 +77,9 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// The verification doors.
+    #[error("cannot open the verification doors. Choose other places with --verify-listen and --verify-socket")]
+    Doors(#[source] io::Error),
     /// Serving failed.
     #[error("serving failed")]
     Serve(#[source] io::Error),
@@ -164,16 +169,44 @@ pub async fn open_new(config: &Config) -> Result<(Installation, FirstKeys), Serv
     Ok((installation, first_keys))
 }
 
-/// Takes the address before anything else is touched.
+/// The places where a server listens, taken and not served yet.
+pub struct Places {
+    management: TcpListener,
+    /// The address of the management API, with the port that was taken.
+    pub address: SocketAddr,
+    doors: Bound,
+}
+
+impl Places {
+    /// The address of the verification doors, with the port that was taken, if there is one.
+    pub const fn doors_address(&self) -> Option<SocketAddr> {
+        self.doors.address()
+    }
+}
+
+/// Takes the places before anything else is touched.
 ///
 /// # Errors
-/// [`ServeError::Listen`].
-pub fn bind(config: &Config) -> Result<(TcpListener, SocketAddr), ServeError> {
+/// [`ServeError::Listen`] or [`ServeError::Doors`].
+pub fn bind(config: &Config) -> Result<Places, ServeError> {
     let address = config.listen;
     let failed = |source| ServeError::Listen { address, source };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+    let management = TcpListener::bind(address).map_err(failed)?;
+    let address = management.local_addr().map_err(failed)?;
+    let doors = wire::bind(&wire_settings(config)).map_err(ServeError::Doors)?;
+    Ok(Places { management, address, doors })
+}
+
+fn wire_settings(config: &Config) -> WireSettings {
+    let ids = RequestIds::new();
+    WireSettings {
+        tcp: config.verify.listen,
+        unix: config.verify.socket.clone(),
+        threads: config.verify.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into)),
+        limits: wire::Limits::default(),
+        problem_types: config.problem_types.clone(),
+        request_id: Arc::new(move || ids.text()),
+    }
 }
 
 /// Serves an installation until `stop` is done, then finishes what is under way.
@@ -182,16 +215,19 @@ pub fn bind(config: &Config) -> Result<(TcpListener, SocketAddr), ServeError> {
 /// [`ServeError::Serve`].
 pub async fn run(
     installation: Installation,
-    listener: TcpListener,
+    places: Places,
     config: &Config,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let Installation { store, verifier, root_key, _lock, .. } = installation;
     let (clock, random) = (Arc::new(SystemClock), Arc::new(OsRandom));
     let problem_types = config.problem_types.clone();
+    let headers = config.verify.headers;
+    let doors = Doors::new(Arc::clone(&verifier), config.trusted_proxies.clone(), headers, problem_types.clone());
     let app = App::new(Arc::clone(&store), verifier, &root_key, config.limits, problem_types, clock, random);
     drop(root_key);
 
+    let doors = wire::start(places.doors, wire_settings(config), Arc::new(doors)).map_err(ServeError::Doors)?;
     let handle = Handle::new();
     let usage = Arc::clone(&app.usage);
     let housekeeping = tokio::spawn(keep_house(Arc::clone(&store), Arc::clone(&usage)));
@@ -207,7 +243,7 @@ pub async fn run(
             handle.graceful_shutdown(Some(STOP_DEADLINE));
         }
     });
-    let mut server = axum_server::from_tcp(listener).map_err(ServeError::Serve)?.http1_only();
+    let mut server = axum_server::from_tcp(places.management).map_err(ServeError::Serve)?.http1_only();
     server.http_builder().http1().header_read_timeout(IDLE_DEADLINE);
     let served = server
         .acceptor(Deadlines)
@@ -217,6 +253,11 @@ pub async fn run(
         .serve(http::service(Arc::new(app)).into_make_service_with_connect_info::<SocketAddr>())
         .await;
     housekeeping.abort();
+    // It waits for what is under way, which is no work for this thread.
+    if tokio::task::spawn_blocking(move || doors.stop()).await.is_err() {
+        tracing::error!("the verification doors did not stop cleanly");
+    }
+    // Nothing is counted any more.
     writing_usage.abort();
     write_last_uses(&usage).await;
     store.close().await;

@@ -29,7 +29,7 @@ pub use self::error::StoreError;
 pub use self::in_force::Effect;
 use self::in_force::InForce;
 pub use self::integrity::Loaded;
-pub use self::reading::{Beneath, Find, Rows};
+pub use self::reading::{Beneath, Find, PublicKeys, Rows};
 pub use self::sql::{Row, Table};
 use self::transaction::WriterState;
 pub use self::transaction::{Need, Writing};

@@ -246,7 +246,8 @@ impl Collector {
         self.collected_at = now;
         let mut names = HashMap::new();
         let mut name = |route: RouteNumber| -> Option<Arc<str>> {
-            let name = names.entry(route.0).or_insert_with(|| policies.in_force().describe(route).map(Arc::from));
+            let described = || policies.in_force().and_then(|policies| policies.describe(route)).map(Arc::from);
+            let name = names.entry(route.0).or_insert_with(described);
             name.as_ref().filter(|_| is_sure).map(Arc::clone)
         };
         for uses in collected {

@@ -27,7 +27,7 @@ use self::table::{Books, Table};
 pub(crate) use self::uses::Outcome;
 pub use self::uses::{QuotaCount, Uses};
 use crate::{
-    Holder, KeyDigest, KeyId, KeyRecord, LimitState, Now, OrganizationId, Permissions, PolicyVersion, Unavailable,
+    Details, Holder, KeyDigest, KeyId, KeyRecord, LimitState, Now, OrganizationId, PolicyVersion, Unavailable,
 };
 
 /// What happened to a key. Of two changes to one key the higher version holds; revocation holds whatever the order.
@@ -104,6 +104,12 @@ impl Live<'_> {
 
     pub(crate) fn holds(&self, permission: &str) -> bool {
         self.grant.as_deref().is_some_and(|grant| grant.permissions.hold(permission))
+    }
+
+    /// What is told of it with a verdict.
+    pub(crate) fn details(&self) -> Option<Details<'_>> {
+        let grant = self.grant.as_deref()?;
+        Some(Details { permissions: &grant.permissions, limits: grant.limits.limits() })
     }
 
     fn whole(&self) -> Option<KeyRecord> {
@@ -209,18 +215,14 @@ impl Index {
         self.table.find(digest.words())
     }
 
-    /// Fetches what [`Index::see`] will look at of several digests at once, so that their waits for memory overlap.
-    /// The result means nothing.
+    /// Fetches what [`Index::see`] will look at of several digests, all at once, so that their waits for memory overlap. The result
+    /// means nothing.
     #[inline]
-    pub(crate) fn fetch<const N: usize>(&self, digests: &[KeyDigest; N]) -> u32 {
-        let entries: [u64; N] =
-            std::array::from_fn(|at| digests.get(at).map_or(0, |digest| self.table.fetch_entry(digest.words())));
+    pub(crate) fn fetch<const N: usize>(&self, digests: &[Option<KeyDigest>; N]) -> u32 {
+        let entry =
+            |digest: &Option<KeyDigest>| digest.as_ref().map_or(0, |digest| self.table.fetch_entry(digest.words()));
+        let entries = digests.each_ref().map(entry);
         entries.iter().fold(0, |sum, entry| sum ^ self.table.fetch_record(*entry))
-    }
-
-    /// The permissions of a live key, if there is one of that digest.
-    pub(crate) fn permissions_of(&self, live: &Live<'_>) -> Permissions {
-        live.grant.as_deref().map_or_else(Permissions::default, |grant| grant.permissions.clone())
     }
 
     /// Takes `cost` from every limit of a key, or from none. What comes back is where it stands with the one that is nearest to

@@ -60,4 +60,4 @@ pub use record::{
     Holder, KeyId, KeyRecord, OrganizationId, OrganizationRole, Permissions, PolicyVersion, ProjectId, ProjectRole,
     Scope, UnknownWord,
 };
-pub use verifier::{About, Ask, AskedRequest, Unavailable, Verdict, Verifier, VerifyError};
+pub use verifier::{About, Ask, AskedRequest, Details, Unavailable, Verdict, Verifier, VerifyError};

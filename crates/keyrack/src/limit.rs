@@ -17,7 +17,7 @@ use std::time::Duration;
 pub const MOST_LIMITS: usize = 16;
 
 /// The time, as a verification is given it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     /// A clock that never goes back or stands still: rates are measured by it.
     pub boot: Duration,

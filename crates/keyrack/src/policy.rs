@@ -1,7 +1,7 @@
 //! Which key may call which endpoint: the operator's routes, and what each of them takes (contract section 7).
 //!
 //! A [`Document`] is compiled into [`Policies`] once; from then on [`Policies::route`] finds the one rule that applies
-//! to a request without allocating or waiting, and [`judge`] says whether a key may pass there.
+//! to a request without allocating or waiting, and [`judge()`] says whether a key may pass there.
 //!
 //! ```
 //! use keyrack::policy::{Document, Method, Path, Policies, PolicyId, Reason, Rule, judge};
@@ -25,23 +25,29 @@
 //! ```
 
 mod check;
+mod compiled;
 mod document;
+mod explain;
 mod fold;
+mod gain;
 mod judge;
 mod method;
 mod path;
 mod pattern;
+#[cfg(test)]
+mod reference;
 mod trie;
 
 pub use check::{Fault, MOST_METHODS, MOST_POLICIES, MOST_RULE_BYTES, MOST_RULES};
 pub use document::{Document, Least, NamedPolicy, Rule, is_permission};
+pub use explain::{ExplainKey, ExplainedRule, Explanation};
+pub use gain::public_gain;
 pub use judge::{Reason, judge};
 pub use method::{BadMethod, MOST_METHOD_BYTES, Method};
 pub use path::{BadPath, MOST_PATH_BYTES, MOST_PATH_SEGMENTS, MOST_RULE_SEGMENTS, Path};
 
-use self::pattern::Pattern;
-use self::trie::{Leaf, Spelling, Trie};
-use crate::ProjectRole;
+use self::compiled::{CompiledRule, Needs, Policy, number_in};
+use self::trie::Spelling;
 
 /// The policies of one document, ready to be asked.
 #[derive(Debug)]
@@ -50,32 +56,15 @@ pub struct Policies {
     policies: Box<[Policy]>,
     /// Sorted.
     names: Box<[(Box<str>, PolicyId)]>,
-    /// Over all policies, in the order of the document: the first has the number [`RouteNumber::FIRST_RULE`].
-    rules: Box<[CompiledRule]>,
-}
-
-#[derive(Debug)]
-struct Policy {
-    name: Box<str>,
-    read: Least,
-    write: Least,
-    exact: Trie,
-    /// The rules as a careless reader has them; none if that is how they are written.
-    folded: Option<Trie>,
-    /// The policy's part of [`Policies::rules`].
-    rules: std::ops::Range<usize>,
-}
-
-#[derive(Debug)]
-struct CompiledRule {
-    role: ProjectRole,
-    public: bool,
-    permission: Option<Box<str>>,
-    pattern: Pattern,
-    /// From [`method::code_in_rule`].
+    /// The methods that rules name, sorted.
     methods: Box<[u128]>,
-    /// The rule in one line.
-    text: Box<str>,
+    /// What each rule takes, over all policies, in the order of the document: the first has the number
+    /// [`RouteNumber::FIRST_RULE`].
+    needs: Box<[Needs]>,
+    /// The permissions that rules take, each once.
+    permissions: Box<[Box<str>]>,
+    /// The rules in the same order, for people.
+    rules: Box<[CompiledRule]>,
 }
 
 /// One policy of the [`Policies`] that gave it; it means nothing to others.
@@ -98,6 +87,11 @@ impl RouteNumber {
     pub const OTHER_WRITES: Self = Self(1);
     /// The first rule of the document's first policy. The others follow in the order of the document.
     pub const FIRST_RULE: Self = Self(2);
+
+    /// Which rule of the document it is, from 0, if it is one.
+    fn rule_place(self) -> Option<usize> {
+        self.0.checked_sub(Self::FIRST_RULE.0).map(usize::from)
+    }
 }
 
 /// What one request takes.
@@ -147,23 +141,22 @@ impl Policies {
         let Some(policy) = self.policies.get(usize::from(policy.0)) else {
             return Ok(fallback(method, Least::None, Least::None));
         };
-        let code = method.code();
-        let rule = policy.exact.find(path, code, Spelling::Exact);
+        let known = self.method_number(method.code());
+        let rule = policy.exact.find(path, known, Spelling::Exact);
         if path.is_odd() || policy.folded.is_some() {
             let folded = policy.folded.as_ref().unwrap_or(&policy.exact);
-            if folded.find(path, code, Spelling::Folded) != rule {
+            if folded.find(path, known, Spelling::Folded) != rule {
                 return Err(BadPath::Ambiguous);
             }
         }
         let Some(number) = rule else { return Ok(fallback(method, policy.read, policy.write)) };
         let number = RouteNumber(number);
-        Ok(match self.rule(number) {
-            Some(rule) => Route {
-                number,
-                least: Least::Role(rule.role),
-                public: rule.public,
-                permission: rule.permission.as_deref(),
-            },
+        Ok(match self.needs.get(number.rule_place().unwrap_or(usize::MAX)) {
+            Some(needs) => {
+                let permission =
+                    self.permissions.get(usize::from(needs.permission).wrapping_sub(1)).map(|text| &**text);
+                Route { number, least: Least::Role(needs.role), public: needs.public, permission }
+            }
             None => fallback(method, Least::None, Least::None),
         })
     }
@@ -179,24 +172,12 @@ impl Policies {
     }
 
     fn rule(&self, number: RouteNumber) -> Option<&CompiledRule> {
-        self.rules.get(usize::from(number.0.checked_sub(RouteNumber::FIRST_RULE.0)?))
+        self.rules.get(number.rule_place()?)
     }
 
-    /// Lays out a document without faults.
-    fn assemble(document: &Document) -> Self {
-        let mut rules = Vec::new();
-        let mut policies = Vec::with_capacity(document.policies.len());
-        for policy in &document.policies {
-            let start = rules.len();
-            rules.extend(policy.rules.iter().map(CompiledRule::new));
-            policies.push(Policy::new(policy, start, rules.get(start..).unwrap_or_default()));
-        }
-        // Stable: the others stay in order.
-        policies.sort_by_key(|policy| &*policy.name != "default");
-        let ids = (0..).map(PolicyId);
-        let mut names: Vec<_> = policies.iter().map(|policy| policy.name.clone()).zip(ids).collect();
-        names.sort_by(|(one, _), (two, _)| one.cmp(two));
-        Self { policies: policies.into(), names: names.into(), rules: rules.into() }
+    /// The number under which the trees know a method, or none of their numbers.
+    fn method_number(&self, code: u128) -> u16 {
+        number_in(&self.methods, &code).unwrap_or(u16::MAX)
     }
 }
 
@@ -206,45 +187,10 @@ const fn fallback(method: Method<'_>, read: Least, write: Least) -> Route<'stati
     Route { number, least, public: false, permission: None }
 }
 
-impl Policy {
-    /// `start` is the place of the first of its rules among those of all policies.
-    fn new(policy: &NamedPolicy, start: usize, rules: &[CompiledRule]) -> Self {
-        let folded: Vec<_> = rules.iter().map(|rule| rule.pattern.folded()).collect();
-        let is_as_written = folded.iter().zip(rules).all(|(folded, rule)| *folded == rule.pattern);
-        let trie = |patterns: &mut dyn Iterator<Item = &Pattern>| {
-            let numbers = (RouteNumber::FIRST_RULE.0..).skip(start);
-            let leaves = patterns.zip(rules).zip(numbers).flat_map(|((pattern, rule), number)| {
-                rule.methods.iter().map(move |method| Leaf { pattern, method: *method, rule: number })
-            });
-            Trie::build(leaves.collect())
-        };
-        Self {
-            name: policy.name.as_str().into(),
-            read: policy.read,
-            write: policy.write,
-            exact: trie(&mut rules.iter().map(|rule| &rule.pattern)),
-            folded: (!is_as_written).then(|| trie(&mut folded.iter())),
-            rules: start..start + rules.len(),
-        }
-    }
-}
-
-impl CompiledRule {
-    fn new(rule: &Rule) -> Self {
-        Self {
-            role: rule.role,
-            public: rule.public,
-            permission: rule.permission.as_deref().map(Into::into),
-            pattern: Pattern::of(&rule.path),
-            methods: rule.methods.iter().filter_map(|method| method::code_in_rule(method).ok()).collect(),
-            text: check::text(rule).into(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ProjectRole;
 
     /// Policy `default` with rules written as `METHOD,METHOD PATH ROLE`.
     fn policies(rules: &[&str]) -> Policies {

@@ -6,9 +6,10 @@ use arc_swap::ArcSwap;
 
 use crate::decision::{Reach, decide_use};
 use crate::index::{Live, Outcome, Seen};
+use crate::policies::NoPass;
 use crate::policy::RouteNumber;
 use crate::{
-    ApiKey, Code, Denial, Holder, Index, KeyDigest, KeyId, LimitState, Lookup, NotAKey, Now, OrganizationId,
+    ApiKey, Code, Denial, Holder, Index, KeyDigest, KeyId, Limit, LimitState, Lookup, NotAKey, Now, OrganizationId,
     Permissions, PolicySet, ProjectId, Requirement, VerifiedKey, decide,
 };
 
@@ -24,6 +25,9 @@ pub enum Unavailable {
     /// It has not come as far as the caller asked for.
     #[error("the change that was asked for has not arrived yet")]
     Behind,
+    /// What the policy in force says cannot be told.
+    #[error("the policy in force cannot be used")]
+    PolicyUnknown,
 }
 
 /// Why there is no [`VerifiedKey`].
@@ -73,7 +77,7 @@ pub struct AskedRequest<'a> {
 }
 
 /// What a verification says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Verdict {
     /// Whether the key may pass.
     pub outcome: Result<VerifiedKey, VerifyError>,
@@ -84,14 +88,21 @@ pub struct Verdict {
 }
 
 /// What may be told of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct About {
     /// Its number.
     pub id: KeyId,
     /// Whom it speaks for.
     pub holder: Holder,
+}
+
+/// What may be told of a key and is of any length: lent while the verdict is given, so that nothing is copied for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Details<'v> {
     /// What it holds besides its role.
-    pub permissions: Permissions,
+    pub permissions: &'v Permissions,
+    /// Its limits, those of its installation included, in the order that [`LimitState::at`] counts in.
+    pub limits: &'v [Limit],
 }
 
 impl Verdict {
@@ -146,39 +157,54 @@ impl Verifier {
 
     /// May a key do what is asked? Counts the use, and takes its cost from the key's limits if it may.
     pub fn check(&self, ask: &Ask<'_>, now: Now) -> Verdict {
-        let Ok(key) = ApiKey::parse(ask.key) else { return Verdict::denied(Denial::Malformed, None) };
-        self.check_digest(&KeyDigest::of(&key), ask, now)
+        self.check_with(ask, now, |verdict, _details| *verdict)
     }
 
-    /// [`Verifier::check`] for many: faster than one by one, because the waits for memory overlap. Verdicts come in order.
-    pub fn check_batch(&self, asks: &[Ask<'_>], now: Now, mut each: impl FnMut(Verdict)) {
+    /// [`Verifier::check`], and a look at what is told of the key with the verdict.
+    pub fn check_with<T>(&self, ask: &Ask<'_>, now: Now, see: impl FnOnce(&Verdict, Option<Details<'_>>) -> T) -> T {
+        match ApiKey::parse(ask.key) {
+            Ok(key) => self.check_digest(&KeyDigest::of(&key), ask, now, see),
+            Err(NotAKey) => see(&Verdict::denied(Denial::Malformed, None), None),
+        }
+    }
+
+    /// [`Verifier::check_with`] for many: faster than one by one, because the waits for memory overlap. Verdicts come in order.
+    pub fn check_batch(&self, asks: &[Ask<'_>], now: Now, mut see: impl FnMut(&Verdict, Option<Details<'_>>)) {
         for asks in asks.chunks(AT_ONCE) {
-            let keys: [Option<KeyDigest>; AT_ONCE] = std::array::from_fn(|at| {
-                let presented = asks.get(at)?.key;
-                ApiKey::parse(presented).ok().map(|key| KeyDigest::of(&key))
+            let digests: [Option<KeyDigest>; AT_ONCE] = std::array::from_fn(|at| {
+                let key = ApiKey::parse(asks.get(at)?.key).ok()?;
+                Some(KeyDigest::of(&key))
             });
-            let none = KeyDigest::from_bytes([0; KeyDigest::BYTES]);
-            std::hint::black_box(self.index.fetch(&keys.map(|digest| digest.unwrap_or(none))));
-            for (digest, ask) in keys.iter().zip(asks) {
-                each(match digest {
-                    Some(digest) => self.check_digest(digest, ask, now),
-                    None => Verdict::denied(Denial::Malformed, None),
-                });
+            std::hint::black_box(self.index.fetch(&digests));
+            for (digest, ask) in digests.iter().zip(asks) {
+                match digest {
+                    Some(digest) => self.check_digest(digest, ask, now, &mut see),
+                    None => see(&Verdict::denied(Denial::Malformed, None), None),
+                }
             }
         }
     }
 
-    fn check_digest(&self, digest: &KeyDigest, ask: &Ask<'_>, now: Now) -> Verdict {
+    fn check_digest<T>(
+        &self,
+        digest: &KeyDigest,
+        ask: &Ask<'_>,
+        now: Now,
+        see: impl FnOnce(&Verdict, Option<Details<'_>>) -> T,
+    ) -> T {
         if let Err(cause) = self.is_fit(ask, now) {
-            return Verdict::without_key(cause.into());
+            return see(&Verdict::without_key(cause.into()), None);
         }
         match self.index.see(digest) {
-            Seen::Live(live) => self.check_live(&live, ask, now),
+            Seen::Live(live) => {
+                let verdict = self.check_live(&live, ask, now);
+                see(&verdict, verdict.about.and(live.details()))
+            }
             Seen::Dead(record, id) => {
                 self.index.count_dead(record);
-                Verdict::denied(Denial::Revoked, Some(id))
+                see(&Verdict::denied(Denial::Revoked, Some(id)), None)
             }
-            Seen::Absent => Verdict::denied(Denial::Unknown, None),
+            Seen::Absent => see(&Verdict::denied(Denial::Unknown, None), None),
         }
     }
 
@@ -192,19 +218,21 @@ impl Verifier {
         let Some(holder) = live.holder() else { return Verdict::denied(Denial::Revoked, Some(id)) };
         let (outcome, use_of_it, limit) = match self.decide_and_charge(live, holder, ask, now) {
             Ok((verified, route, limit)) => (Ok(verified), Outcome::Passed(route), limit),
-            Err((denial, limit)) => {
-                let use_of_it = match denial {
-                    Denial::RateLimited => Outcome::Limited,
-                    Denial::UsageExceeded => Outcome::Exceeded,
-                    _refused => Outcome::Forbidden,
+            Err((NoPass::Unavailable(cause), _)) => return Verdict::without_key(cause.into()),
+            Err((NoPass::Denied(denial), limit)) => {
+                let use_of_it = match denial.code() {
+                    Code::RateLimited => Outcome::Limited,
+                    Code::UsageExceeded => Outcome::Exceeded,
+                    Code::Valid | Code::NotFound | Code::Disabled | Code::Forbidden | Code::Unavailable => {
+                        Outcome::Forbidden
+                    }
                 };
                 (Err(VerifyError::Denied { denial, key: Some(id) }), use_of_it, limit)
             }
         };
         self.index.count(live, use_of_it, now);
         let is_told = !matches!(outcome, Err(VerifyError::Denied { denial, .. }) if denial.code() == Code::NotFound);
-        let about = is_told.then(|| About { id, holder, permissions: self.index.permissions_of(live) });
-        Verdict { outcome, about, limit }
+        Verdict { outcome, about: is_told.then_some(About { id, holder }), limit }
     }
 
     /// The limits come last, so that what is refused for another reason takes nothing from them.
@@ -214,22 +242,25 @@ impl Verifier {
         holder: Holder,
         ask: &Ask<'_>,
         now: Now,
-    ) -> Result<(VerifiedKey, Option<RouteNumber>, Option<LimitState>), (Denial, Option<LimitState>)> {
-        let without_limit = |denial| (denial, None);
+    ) -> Result<(VerifiedKey, Option<RouteNumber>, Option<LimitState>), (NoPass, Option<LimitState>)> {
+        let denied = |denial: Denial| (NoPass::Denied(denial), None);
         let reach = Reach { project: ask.project, organization: ask.organization, permission: ask.permission };
         let (verified, scope, role) =
-            decide_use(live.id(), holder, reach, |needed| live.holds(needed)).map_err(without_limit)?;
+            decide_use(live.id(), holder, reach, |needed| live.holds(needed)).map_err(denied)?;
         if live.is_suspended {
-            return Err((Denial::Suspended, None));
+            return Err(denied(Denial::Suspended));
         }
         let route = match ask.request {
-            Some(request) => Some(self.policies.load().judge(request, live, (scope, role)).map_err(without_limit)?),
+            Some(request) => {
+                let judged = self.policies.load().judge(request, live, (scope, role));
+                Some(judged.map_err(|no_pass| (no_pass, None))?)
+            }
             None => None,
         };
         match self.index.charge(live, ask.cost, now) {
             Ok(limit) => Ok((verified, route, limit)),
-            Err(refused) if refused.is_quota => Err((Denial::UsageExceeded, Some(refused))),
-            Err(refused) => Err((Denial::RateLimited, Some(refused))),
+            Err(refused) if refused.is_quota => Err((Denial::UsageExceeded.into(), Some(refused))),
+            Err(refused) => Err((Denial::RateLimited.into(), Some(refused))),
         }
     }
 
@@ -336,6 +367,28 @@ mod tests {
         assert!(verifier.verify_key(&key, needs).is_ok());
         verifier.index().suspend(OrganizationId(3));
         assert_eq!(verifier.verify_key(&key, needs), Err(denied(Denial::Suspended, Some(1))));
+    }
+
+    #[test]
+    fn without_a_policy_that_can_be_used_no_request_is_judged() {
+        let key = ApiKey::generate(KeyKind::Secret, &[1; ApiKey::RANDOM_BYTES]);
+        let (kind, scope, role) = (KeyKind::Secret, Scope::Secret, ProjectRole::Admin);
+        let holder = Holder::Project { project: ProjectId(1), organization: OrganizationId(1), kind, scope, role };
+        let verifier = Verifier::new(Index::with_capacity(1));
+        verifier.index().mark_loaded();
+        let put = KeyChange::Put(KeyRecord::new(KeyId(1), 1, holder));
+        verifier.index().apply(&KeyDigest::of(&key), &put).unwrap();
+        let request = AskedRequest { method: b"GET", target: b"/", policy: None };
+        let check = |request| {
+            let ask = Ask { key: key.expose().as_bytes(), request, cost: 1, ..Ask::default() };
+            verifier.check(&ask, Now { boot: std::time::Duration::from_secs(1), unix_seconds: 1 })
+        };
+        assert_eq!(check(Some(request)).code(), Code::Valid);
+        verifier.set_policies(verifier.policies().unknown(crate::PolicyVersion(1)));
+        let verdict = check(Some(request));
+        assert_eq!(verdict.outcome, Err(VerifyError::Unavailable(Unavailable::PolicyUnknown)));
+        assert_eq!((verdict.code(), verdict.about), (Code::Unavailable, None));
+        assert_eq!(check(None).code(), Code::Valid, "the key itself can be told");
     }
 
     #[test]

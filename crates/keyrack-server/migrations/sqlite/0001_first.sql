@@ -14,7 +14,7 @@ CREATE TABLE counters (
     value BIGINT NOT NULL
 );
 
--- The four tables of what is kept. `mac` covers every other column but the folded ones, which only serve searching and
+-- The five tables of what is kept. `mac` covers every other column but the folded ones, which only serve searching and
 -- sorting.
 CREATE TABLE organizations (
     id BIGINT PRIMARY KEY,
@@ -117,6 +117,23 @@ CREATE TABLE members (
 
 CREATE UNIQUE INDEX live_members ON members (key_id, project_id) WHERE taken_at IS NULL;
 CREATE INDEX live_members_by_project ON members (project_id) WHERE taken_at IS NULL;
+
+-- For who applies a policy: which live keys are public, and at which version their reach is frozen.
+CREATE INDEX live_public_api_keys ON api_keys (reach, id) WHERE scope = 0 AND revoked_at IS NULL;
+
+-- Every policy that was applied, by its version. Rows are added and never changed.
+CREATE TABLE policies (
+    id BIGINT PRIMARY KEY,
+    document TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    created_by_kind TEXT NOT NULL,
+    created_by_id BIGINT,
+    updated_at BIGINT NOT NULL,
+    changed_by_kind TEXT NOT NULL,
+    changed_by_id BIGINT,
+    version BIGINT NOT NULL,
+    mac BLOB NOT NULL
+);
 
 -- One row: number and hash of the newest audit entry, the masked sum over all live rows, and a MAC over the three.
 CREATE TABLE audit_head (

@@ -11,6 +11,7 @@ use super::output::print;
 use super::progress::Progress;
 use crate::config::{self, Config, Flags};
 use crate::installation::{self, FirstKeys, Recover};
+use crate::key_limits;
 use crate::random::OsRandom;
 use crate::serve;
 use crate::telemetry;
@@ -83,13 +84,21 @@ pub(super) async fn run(command: HostCommand, before: Flags) -> Result<(), Box<d
 
 async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     telemetry::start(config.log_level, config.log_format);
-    let (listener, address) = serve::bind(config)?;
+    let places = serve::bind(config)?;
+    let (address, doors) = (places.address, places.doors_address());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut installation = serve::open(config).await?;
     if let Some(keys) = installation.first_keys.take() {
         print_first(&welcome(&keys, config, address))?;
     }
+    if let Some(doors) = doors {
+        print(&format!("Verifying at http://{doors}"))?;
+    }
+    if let Some(socket) = &config.verify.socket {
+        print(&format!("Verifying at unix:{}", socket.display()))?;
+    }
+    // The last line: whoever waits for it may read no further.
     print(&format!("Listening on http://{address}, reference at http://{}/docs", reachable(address)))?;
     let stop = async move {
         tokio::select! {
@@ -97,7 +106,7 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
             _ = interrupt.recv() => {}
         }
     };
-    Ok(serve::run(installation, listener, config, stop).await?)
+    Ok(serve::run(installation, places, config, stop).await?)
 }
 
 async fn init(config: &Config, json: bool) -> Result<(), Box<dyn Error>> {
@@ -194,6 +203,12 @@ fn describe(config: &Config) -> String {
     };
     let settings = [
         ("listen", config.listen.to_string()),
+        ("verify_listen", config.verify.listen.map_or_else(|| "off".to_owned(), |address| address.to_string())),
+        ("verify_socket", config.verify.socket.as_deref().map_or_else(String::new, |path| path.display().to_string())),
+        ("verify_threads", config.verify.threads.map_or_else(|| "cores".to_owned(), |threads| threads.to_string())),
+        ("trusted_proxies", config.trusted_proxies.to_string()),
+        ("key_limits", key_limits::setting_of(&config.key_limits)),
+        ("limit_headers", config.verify.headers.as_str().to_owned()),
         ("data_dir", config.data_dir.display().to_string()),
         ("root_key_file", config.root_key_file.display().to_string()),
         ("log_level", config.log_level.to_string().to_lowercase()),

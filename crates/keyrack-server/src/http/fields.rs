@@ -3,23 +3,17 @@
 use std::str::FromStr;
 
 use keyrack::policy::is_permission;
-use keyrack::{ApiKey, Limit, MOST_OWN_LIMITS, Permissions, UnknownWord};
+use keyrack::{Limit, MOST_OWN_LIMITS, Permissions, UnknownWord};
 use serde_json::Value;
 
 use super::body::Object;
 use super::problem::{Code, Fault, Problem};
 use crate::key_limits::LimitBody;
-
-const NO_KEY: &str = "must not contain a key: it would be kept and shown. Revoke that key if others have seen it";
-
-/// Whether a whole key stands anywhere in a text.
-fn holds_a_key(text: &str) -> bool {
-    text.as_bytes().windows(ApiKey::BYTES).any(|part| ApiKey::parse(part).is_ok())
-}
+use crate::secrets::{NO_KEY, holds_a_key};
 
 /// Somebody may put a key where a field's name belongs, or a good part of one, in whatever case. Words have no digits, and
 /// keys have: a long name that could be of a key is not repeated.
-fn may_be_repeated(name: &str) -> bool {
+pub(super) fn may_be_repeated(name: &str) -> bool {
     const MOST_OF_A_KEY: usize = 12;
     const MOST_OF_A_WORD: usize = 64;
     let is_word = name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_-.".contains(&byte));
@@ -28,14 +22,14 @@ fn may_be_repeated(name: &str) -> bool {
 }
 
 /// The fields not taken yet, and the faults so far.
-pub(super) struct Fields {
+pub(crate) struct Fields {
     left: Vec<(String, Value)>,
     faults: Vec<Fault>,
 }
 
 impl Fields {
     /// All fields of an object.
-    pub(super) fn of(object: Object) -> Self {
+    pub(crate) fn of(object: Object) -> Self {
         Self { left: object.0, faults: Vec::new() }
     }
 
@@ -162,7 +156,7 @@ impl Fields {
 
     /// Takes a field that is a list of permissions.
     pub(super) fn permissions(&mut self, param: &str) -> Option<Permissions> {
-        let items = self.list(param, Permissions::MOST)?;
+        let items = self.list(param, Permissions::MOST, false)?;
         let mut words = Vec::with_capacity(items.len());
         for (at, item) in items.iter().enumerate() {
             match item.as_str().filter(|word| is_permission(word)) {
@@ -183,7 +177,7 @@ impl Fields {
 
     /// Takes a field that is a list of limits; they come back in the order of their names.
     pub(super) fn limits(&mut self, param: &str) -> Option<Vec<Limit>> {
-        let items = self.list(param, MOST_OWN_LIMITS)?;
+        let items = self.list(param, MOST_OWN_LIMITS, false)?;
         let mut limits: Vec<Limit> = Vec::with_capacity(items.len());
         for (at, item) in items.into_iter().enumerate() {
             let here = format!("{param}.{at}");
@@ -218,8 +212,11 @@ impl Fields {
         number
     }
 
-    fn list(&mut self, param: &str, most: usize) -> Option<Vec<Value>> {
-        match self.take(param)? {
+    /// Takes a field that is a list of at most so many entries, and may have to be there.
+    pub(crate) fn list(&mut self, param: &str, most: usize, is_required: bool) -> Option<Vec<Value>> {
+        let taken = self.take(param);
+        let value = if is_required { self.require(param, taken) } else { taken };
+        match value? {
             Value::Array(items) if items.len() <= most => Some(items),
             Value::Array(_) => {
                 self.fault(param, Code::ParameterInvalidFormat, format!("must have at most {most} entries"));
@@ -230,6 +227,41 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// Takes a field that may be null unless it has to be there, and notes if it is not what it must be. Says whether it was there.
+    pub(crate) fn must_be(
+        &mut self,
+        param: &str,
+        is_required: bool,
+        is_it: impl Fn(&Value) -> bool,
+        message: &str,
+    ) -> bool {
+        let value = self.take(param).filter(|value| is_required || !value.is_null());
+        match if is_required { self.require(param, value) } else { value } {
+            None => false,
+            Some(value) => {
+                if !is_it(&value) {
+                    self.fault(param, Code::ParameterInvalidFormat, message);
+                }
+                true
+            }
+        }
+    }
+
+    /// Notes that a field is missing, and why it is needed.
+    pub(crate) fn missing(&mut self, param: &str, message: &str) {
+        self.fault(param, Code::ParameterMissing, message);
+    }
+
+    /// Adds the fields of an object that stands within this one, under dotted names. False if it is none, which is a fault.
+    pub(crate) fn open(&mut self, param: &str, value: Value) -> bool {
+        let Value::Object(inner) = value else {
+            self.fault(param, Code::ParameterInvalidFormat, "must be an object");
+            return false;
+        };
+        self.left.extend(inner.into_iter().map(|(name, value)| (format!("{param}.{name}"), value)));
+        true
     }
 
     /// Notes that a field which must be there is not, unless something else was wrong with it.
@@ -244,7 +276,7 @@ impl Fields {
     ///
     /// # Errors
     /// A problem with every fault, if there was one.
-    pub(super) fn finish(mut self) -> Result<(), Problem> {
+    pub(crate) fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in std::mem::take(&mut self.left) {
             let param = if may_be_repeated(&name) { name.as_str() } else { "(unknown)" };
             self.fault(param, Code::ParameterUnknown, "is not a field of this call");

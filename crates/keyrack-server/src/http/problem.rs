@@ -299,6 +299,9 @@ impl From<Refusal> for Problem {
                 code: Code::ParameterInvalidFormat,
                 message: format!("must be the version of a policy that was applied: 0 to {newest}"),
             }]),
+            Refusal::PolicyChanged { version } => conflict(&format!(
+                "Version {version} of the policy is in force, and nothing was changed. Compare with it, and send its number."
+            )),
             Refusal::Store(error) => error.into(),
         }
     }

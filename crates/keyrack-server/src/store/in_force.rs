@@ -1,10 +1,13 @@
-//! The state that is in force: the index for keys and suspensions, and the version of everything else. What was put back
+//! The state that is in force: the index for keys and suspensions, the policies, and the version of everything else. What was put back
 //! into the database while the process runs is not it, and is neither used nor authenticated anew.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keyrack::{Holder, KeyChange, KeyDigest, KeyRecord, Limit, LimitPlan, Lookup, OrganizationId, Verifier};
+use keyrack::policy::{Document, Policies};
+use keyrack::{
+    Holder, KeyChange, KeyDigest, KeyRecord, Limit, LimitPlan, Lookup, OrganizationId, PolicyVersion, Verifier,
+};
 
 use super::StoreError;
 use crate::kept::{Kind, Reference};
@@ -14,6 +17,8 @@ use crate::kept::{Kind, Reference};
 pub enum Effect {
     /// A key is live, or dead for ever.
     Key(KeyDigest, KeyChange),
+    /// A policy was applied; it takes the place of those before it.
+    Policy(PolicyVersion, Arc<Document>),
     /// Something else is at this version; of organizations, whether they are suspended.
     Other {
         /// What.
@@ -31,8 +36,12 @@ impl Effect {
     fn is_on_the_same_as(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Key(digest, _), Self::Key(other, _)) => digest == other,
+            (Self::Policy(version, _), Self::Policy(other, _)) => version == other,
             (Self::Other { reference, .. }, Self::Other { reference: other, .. }) => reference == other,
-            (Self::Key(..), Self::Other { .. }) | (Self::Other { .. }, Self::Key(..)) => false,
+            (
+                Self::Key(..) | Self::Policy(..) | Self::Other { .. },
+                Self::Key(..) | Self::Policy(..) | Self::Other { .. },
+            ) => false,
         }
     }
 }
@@ -52,13 +61,15 @@ pub(super) enum Age {
 pub(super) struct InForce {
     verifier: Arc<Verifier>,
     versions: Mutex<HashMap<Reference, u32>>,
+    /// The documents that were applied, compiled. Many versions may have one.
+    compiled: Mutex<Vec<(Arc<Document>, Arc<Policies>)>>,
     /// Of every project key, beside those of its own.
     tier: Vec<Limit>,
 }
 
 impl InForce {
     pub(super) fn new(verifier: Arc<Verifier>, tier: Vec<Limit>) -> Self {
-        Self { verifier, versions: Mutex::default(), tier }
+        Self { verifier, versions: Mutex::default(), compiled: Mutex::default(), tier }
     }
 
     /// A key with the limits that it has from the installation. Of two with one name that is the one that holds.
@@ -78,6 +89,7 @@ impl InForce {
                 index.apply(digest, &KeyChange::Put(self.with_tier(record)))?;
             }
             Effect::Key(digest, revoked @ KeyChange::Revoke { .. }) => index.apply(digest, revoked)?,
+            Effect::Policy(version, document) => self.apply_policy(*version, document),
             Effect::Other { reference, version, is_live, is_suspended } => {
                 if !self.keep_version(*reference, is_live.then_some(*version)) {
                     return Ok(());
@@ -94,6 +106,32 @@ impl InForce {
             }
         }
         Ok(())
+    }
+
+    /// One that cannot be used is as good as damaged.
+    fn apply_policy(&self, version: PolicyVersion, document: &Arc<Document>) {
+        let reference = policy(version);
+        let policies = match self.compiled(document) {
+            Ok(policies) => policies,
+            Err(faults) => {
+                tracing::error!(?faults, "{reference} is not one that this program can use");
+                return self.refuse(reference);
+            }
+        };
+        if self.keep_version(reference, Some(POLICY_ROW_VERSION)) {
+            self.verifier.set_policies(self.verifier.policies().followed_by(version, policies));
+        }
+    }
+
+    /// The same document is compiled once.
+    fn compiled(&self, document: &Arc<Document>) -> Result<Arc<Policies>, Vec<keyrack::policy::Fault>> {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, policies)) = compiled.iter().find(|(known, _)| known == document) {
+            return Ok(Arc::clone(policies));
+        }
+        let policies = Arc::new(Policies::compile(document)?);
+        compiled.push((Arc::clone(document), Arc::clone(&policies)));
+        Ok(policies)
     }
 
     /// Keeps the version of something, or that it is over. False if a newer one is in force.
@@ -120,9 +158,8 @@ impl InForce {
                 matches!(found, Ok(Lookup::Live(known) | Lookup::Suspended(known)) if known == record)
             }
             Effect::Key(_, KeyChange::Revoke { .. }) => false,
-            Effect::Other { reference, version, .. } => {
-                self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(reference) == Some(version)
-            }
+            Effect::Policy(version, _) => self.version_of(policy(*version)) == Some(POLICY_ROW_VERSION),
+            Effect::Other { reference, version, .. } => self.version_of(*reference) == Some(*version),
         }
     }
 
@@ -134,9 +171,8 @@ impl InForce {
                 Ok(Lookup::Dead(_) | Lookup::Absent) | Err(_) => return Age::NotInForce,
             },
             Effect::Key(_, KeyChange::Revoke { .. }) => return Age::NotInForce,
-            Effect::Other { reference, version, .. } => {
-                (self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(reference).copied(), *version)
-            }
+            Effect::Policy(version, _) => (self.version_of(policy(*version)), POLICY_ROW_VERSION),
+            Effect::Other { reference, version, .. } => (self.version_of(*reference), *version),
         };
         match known {
             None => Age::NotInForce,
@@ -152,11 +188,15 @@ impl InForce {
 
     /// Whether a thing other than a key is in force at all.
     pub(super) fn knows(&self, reference: Reference) -> bool {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&reference)
+        self.version_of(reference).is_some()
+    }
+
+    fn version_of(&self, reference: Reference) -> Option<u32> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(&reference).copied()
     }
 
     /// Takes what has no row that can be used out of force: a key is dead, and so are the keys of a project; the keys of an
-    /// organization do not pass, a membership is refused.
+    /// organization do not pass, a membership is refused; of a policy nobody can tell what it says.
     pub(super) fn refuse(&self, reference: Reference) {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).remove(&reference);
         match reference.kind {
@@ -168,6 +208,12 @@ impl InForce {
             Kind::Project => drop(self.kill(|key| is_of_project(key.holder, reference.id))),
             Kind::Key => drop(self.kill(|key| key.id.0 == reference.id)),
             Kind::Member => {}
+            Kind::Policy => {
+                if let Ok(version) = u32::try_from(reference.id).map(PolicyVersion) {
+                    tracing::error!(%version, "a policy cannot be used; if it is the newest, no request passes");
+                    self.verifier.set_policies(self.verifier.policies().unknown(version));
+                }
+            }
         }
     }
 
@@ -180,6 +226,13 @@ impl InForce {
         }
         killed
     }
+}
+
+/// Rows of policies never change.
+const POLICY_ROW_VERSION: u32 = 1;
+
+fn policy(version: PolicyVersion) -> Reference {
+    Reference { kind: Kind::Policy, id: version.0.into() }
 }
 
 fn organization(reference: &Reference) -> Option<OrganizationId> {

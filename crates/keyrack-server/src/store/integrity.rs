@@ -9,6 +9,7 @@ use super::{Store, StoreError, Table, no_head, sql};
 use crate::audit;
 use crate::canonical::Canonical;
 use crate::kept::{Kept, Kind, Reference, Tenant};
+use crate::policies::AppliedPolicy;
 use crate::root_key::ROOT_KEY_VERSION;
 use crate::stored_key::StoredKey;
 use crate::tenancy::{Member, Organization, Project};
@@ -45,6 +46,7 @@ impl Store {
         let organizations = self.load_a::<Organization>(&mut snapshot, |_| {}).await?;
         let projects = self.load_a::<Project>(&mut snapshot, |_| {}).await?;
         let members = self.load_a::<Member>(&mut snapshot, |_| {}).await?;
+        let policies = self.load_a::<AppliedPolicy>(&mut snapshot, |_| {}).await?;
         let mut missing = BTreeSet::new();
         let keys = self
             .load_a::<StoredKey>(&mut snapshot, |key| {
@@ -59,7 +61,7 @@ impl Store {
             self.in_force.refuse(parent);
         }
         let mut loaded = Loaded { keys: keys.rows, refused: 0 };
-        let all = [organizations, projects, members, keys];
+        let all = [organizations, projects, members, policies, keys];
         loaded.refused = all.iter().map(|read| read.refused).sum();
         let sum = all.iter().fold(LiveSum::default(), |sum, read| sum.and(read.sum));
         if !self.is_authentic(&head) || self.sum_of(&head) != Some(sum) {
@@ -67,6 +69,7 @@ impl Store {
         }
         writer.applied = head.seq;
         self.restore_quotas(&mut snapshot).await;
+        self.verifier.index().set_position(head.seq);
         self.verifier.index().mark_loaded();
         Ok(loaded)
     }
@@ -146,6 +149,7 @@ impl Store {
         self.compare_a::<Organization>(on, &mut check, &mut sum).await?;
         self.compare_a::<Project>(on, &mut check, &mut sum).await?;
         self.compare_a::<Member>(on, &mut check, &mut sum).await?;
+        self.compare_a::<AppliedPolicy>(on, &mut check, &mut sum).await?;
         self.compare_a::<StoredKey>(on, &mut check, &mut sum).await?;
         check.sum(self.sum_of(&head) == Some(sum));
         Ok(check.report())

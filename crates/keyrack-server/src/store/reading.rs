@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use keyrack::{KeyId, OrganizationId, ProjectId, ProjectRole};
+use keyrack::{KeyId, OrganizationId, PolicyVersion, ProjectId, ProjectRole};
 
 use super::in_force::Age;
 use super::{Store, StoreError, Table, no_head, not_in_force, sql};
@@ -34,6 +34,17 @@ pub struct Beneath {
     pub projects: i64,
     /// Keys that are not revoked, its own and those of its projects.
     pub live_keys: i64,
+}
+
+/// The live keys of public scope whose reach is frozen at one version of the policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKeys {
+    /// The version.
+    pub version: PolicyVersion,
+    /// How many there are.
+    pub count: i64,
+    /// The numbers of the first of them.
+    pub ids: Vec<i64>,
 }
 
 /// Where live things are found: in the pool, or in the transaction that is about to change them.
@@ -194,6 +205,16 @@ impl Store {
     pub async fn count_live_keys(&self, place: Place) -> Result<i64, StoreError> {
         let mut finder = self.finders.acquire().await?;
         Ok(sql::count_live_keys(&mut finder, place).await?)
+    }
+
+    /// The live keys of public scope by the version that their reach is frozen at, oldest first; of each version the numbers
+    /// of `most` keys.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub async fn public_keys(&self, most: usize) -> Result<Vec<PublicKeys>, StoreError> {
+        let mut reader = self.readers.acquire().await?;
+        Ok(sql::public_keys(&mut reader, most).await?)
     }
 
     /// How many audit entries there are: the number of the newest one.

@@ -3,6 +3,7 @@
 mod audit;
 mod keys;
 mod pages;
+mod policies;
 mod replies;
 mod tenancy;
 mod usage;
@@ -19,6 +20,7 @@ pub(super) use self::audit::{
 };
 pub(super) use self::keys::{count_live_keys, key_ever, live_keys};
 pub(super) use self::pages::{anchor_of, key_of_member, page};
+pub(super) use self::policies::public_keys;
 pub(super) use self::replies::{delete_expired_replies, insert_reply, reply};
 pub(super) use self::tenancy::{beneath, counts_beneath, live_projects, members_of, username_is_taken};
 pub(super) use self::usage::{

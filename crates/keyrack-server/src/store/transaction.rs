@@ -13,6 +13,7 @@ use super::{Effect, Store, StoreError, sql, sqlite};
 use crate::clock::Timestamp;
 use crate::crash::crash_point;
 use crate::kept::{Kind, Reference};
+use crate::policies::AppliedPolicy;
 use crate::stored_key::StoredKey;
 use crate::tenancy::{Member, Organization, Project};
 
@@ -157,6 +158,7 @@ impl Writing {
                     Err(error) => return Err(error),
                 }
                 self.state.applied = seq;
+                self.store.verifier.index().set_position(seq);
             }
         }
         Ok(())
@@ -169,6 +171,7 @@ impl Writing {
             Kind::Organization => self.effect_of_a::<Organization>(reference).await,
             Kind::Project => self.effect_of_a::<Project>(reference).await,
             Kind::Member => self.effect_of_a::<Member>(reference).await,
+            Kind::Policy => self.effect_of_a::<AppliedPolicy>(reference).await,
         }
     }
 
@@ -219,6 +222,7 @@ impl Writing {
             // The newest hash in a place of its own: a log that was cut short shows against it.
             tracing::info!(seq, hash = data_encoding::HEXLOWER.encode(&hash), "committed");
             self.state.applied = seq;
+            self.store.verifier.index().set_position(seq);
         }
         Ok(())
     }

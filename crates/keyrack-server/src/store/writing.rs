@@ -163,10 +163,24 @@ impl Writing {
     /// # Errors
     /// [`StoreError`]; then nothing of this transaction will be committed.
     pub async fn insert<K: Table>(&mut self, new: &K, action: &str, by: &By) -> Result<(), StoreError> {
+        self.insert_after(None, new, action, by).await
+    }
+
+    /// Writes something new that follows upon another, which stays; the log says what that was.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing of this transaction will be committed.
+    pub async fn insert_after<K: Table>(
+        &mut self,
+        former: Option<&K>,
+        new: &K,
+        action: &str,
+        by: &By,
+    ) -> Result<(), StoreError> {
         let mac = self.store.row_mac(new);
         new.insert(self.connection()?, &mac).await?;
         crash_point("after-row");
-        self.note(None, new, action, by);
+        self.note(None, new, Event::of(former, new, action, by.actor, &by.request_id));
         Ok(())
     }
 
@@ -180,17 +194,17 @@ impl Writing {
             return Err(StoreError::Damaged { what: format!("{} changed while it was locked", after.reference()) });
         }
         crash_point("after-row");
-        self.note(Some(before), after, action, by);
+        self.note(Some(before), after, Event::of(Some(before), after, action, by.actor, &by.request_id));
         Ok(())
     }
 
     /// Notes what was written: for the log, for the sum over all live rows, and for the state in force.
-    fn note<K: Table>(&mut self, before: Option<&K>, after: &K, action: &str, by: &By) {
+    fn note<K: Table>(&mut self, before: Option<&K>, after: &K, event: Event) {
         let gone = before.filter(|before| before.is_live()).map(|before| self.store.summand(before));
         let come = after.is_live().then(|| self.store.summand(after));
         self.log.moved = gone.iter().fold(self.log.moved, LiveSum::without);
         self.log.moved = come.iter().fold(self.log.moved, LiveSum::with);
-        self.log.events.push(Event::of(before, after, action, by.actor, &by.request_id));
+        self.log.events.push(event);
         self.effects.push(after.effect());
     }
 

@@ -61,7 +61,7 @@ async fn a_project_sees_its_own_events() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368618
         x-ratelimit-tier: starter
-        content-length: 822
+        content-length: 841
 
         {
           "results": [
@@ -84,7 +84,7 @@ async fn a_project_sees_its_own_events() {
                 "role": "editor"
               },
               "request_id": "req_6CQ1A1P6T690Y5QN448WXMEHCV",
-              "hash": "b9d7230f0cf6904b03f7b57dabe7b5616ae3db40792a988602783188a67e3fb9"
+              "hash": "492ed8ef7346f6f575ada883b070d02a132ac57c73540f09e9572599eedc7f09"
             },
             {
               "id": 12,
@@ -105,10 +105,11 @@ async fn a_project_sees_its_own_events() {
                 "role": "support",
                 "value": "sk_****D08X",
                 "description": null,
+                "policy_version": 0,
                 "is_system_key": false
               },
               "request_id": "req_BG0QTKGHCK6FBVB8FTGQ6MEF2Q",
-              "hash": "0b8bf217b04fbb88e9cb0d790594d0b18a9837528d6867a8fea7d8c3209f86e5"
+              "hash": "bd4d9f9edb4954788c12ccb24346ff3010646c61d1c294dd2a39f36e761e190b"
             }
           ],
           "nextCursor": "mkn8_HREhyNVkn4CkvXbgnsidmFsdWUiOjEyLCJpZCI6MTJ9",
@@ -135,7 +136,7 @@ async fn an_organization_sees_its_own_events_and_those_of_its_projects() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368618
         x-ratelimit-tier: starter
-        content-length: 642
+        content-length: 680
 
         {
           "results": [
@@ -157,6 +158,7 @@ async fn an_organization_sees_its_own_events_and_those_of_its_projects() {
                 "role": "editor",
                 "value": "sk_****H2YC",
                 "description": null,
+                "policy_version": 0,
                 "is_system_key": false
               },
               "after": {
@@ -165,11 +167,12 @@ async fn an_organization_sees_its_own_events_and_those_of_its_projects() {
                 "role": "editor",
                 "value": "sk_****H2YC",
                 "description": null,
+                "policy_version": 0,
                 "is_system_key": false,
                 "revoked_at": "2026-04-28T09:30:05.123Z"
               },
               "request_id": "req_D5R6J02AM1V6Y2ETV84KC38DAE",
-              "hash": "a2bfef2621801655f4a0dbde500dcd403cf477a3a315b95ece6ee1b2939fb5b3"
+              "hash": "82dcb807f334e24a9d18449ed7f7b92c7b96cca2aca9c14417e7185ede3f7413"
             }
           ],
           "nextCursor": "QQPibXRQhHJ9_Qy7sFbHeXsidmFsdWUiOjExLCJpZCI6MTF9",

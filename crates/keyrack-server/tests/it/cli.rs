@@ -109,7 +109,11 @@ fn the_first_start_sets_everything_up_and_greets_once() {
     let place = tempfile::tempdir().unwrap();
     let serve = || {
         let mut command = Command::new(KEYRACK);
-        command.env_clear().current_dir(place.path()).args(["serve", "--listen", "127.0.0.1:0"]).stderr(Stdio::null());
+        command
+            .env_clear()
+            .current_dir(place.path())
+            .args(["serve", "--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0"])
+            .stderr(Stdio::null());
         Server::try_start(&mut command).unwrap()
     };
     let server = serve();
@@ -143,9 +147,10 @@ fn the_first_start_sets_everything_up_and_greets_once() {
 
         Keep a copy of ./keyrack-data/root.key apart from your backups: the store cannot be used without it.
 
+        Verifying at http://DOORS
         Listening on http://ADDRESS, reference at http://ADDRESS/docs
     "#]]
-    .assert_eq(&shown.replace(&server.url, "http://ADDRESS"));
+    .assert_eq(&without_doors(&shown.replace(&server.url, "http://ADDRESS")));
 
     let curl = greeting.split("\n\n").find(|part| part.trim_start().starts_with("curl ")).unwrap();
     let output = Command::new("sh").arg("-c").arg(curl).output().unwrap();
@@ -156,7 +161,15 @@ fn the_first_start_sets_everything_up_and_greets_once() {
     assert!(server.stop().success());
     let again = serve();
     let no_keys = again.greeting.replace(&again.url, "http://ADDRESS").replace(&again.url[7..], "ADDRESS");
-    assert_eq!(no_keys, "Listening on http://ADDRESS, reference at http://ADDRESS/docs\n");
+    let expected = "Verifying at http://DOORS\nListening on http://ADDRESS, reference at http://ADDRESS/docs\n";
+    assert_eq!(without_doors(&no_keys), expected);
+}
+
+/// The port of the doors is another each time.
+fn without_doors(greeting: &str) -> String {
+    let line =
+        |line: &str| if line.starts_with("Verifying at ") { "Verifying at http://DOORS" } else { line }.to_owned();
+    greeting.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn is_key(word: &str) -> bool {
@@ -373,6 +386,12 @@ fn config_check_shows_flag_before_environment_before_file_before_default() {
         exit 0
         The settings are good:
           listen                127.0.0.1:3
+          verify_listen         127.0.0.1:8081
+          verify_socket         
+          verify_threads        cores
+          trusted_proxies       127.0.0.0/8 ::1/128
+          key_limits            
+          limit_headers         x
           data_dir              ./keyrack-data
           root_key_file         ./keyrack-data/root.key
           log_level             debug

@@ -22,7 +22,7 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 329
+        content-length: 377
 
         {
           "id": 4,
@@ -35,6 +35,13 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
           "is_system_key": false,
+          "permissions": [
+    
+          ],
+          "limits": [
+    
+          ],
+          "policy_version": 0,
           "created_by": {
             "kind": "secret_key",
             "id": 3
@@ -64,7 +71,7 @@ async fn read_shows_the_mask_only() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 305
+        content-length: 353
 
         {
           "id": 4,
@@ -77,6 +84,13 @@ async fn read_shows_the_mask_only() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
           "is_system_key": false,
+          "permissions": [
+    
+          ],
+          "limits": [
+    
+          ],
+          "policy_version": 0,
           "created_by": {
             "kind": "secret_key",
             "id": 3
@@ -108,7 +122,7 @@ async fn create_takes_every_field_and_a_public_scope_makes_a_publishable_key() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 349
+        content-length: 397
 
         {
           "id": 4,
@@ -121,6 +135,13 @@ async fn create_takes_every_field_and_a_public_scope_makes_a_publishable_key() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": "for\nthe shop",
           "is_system_key": false,
+          "permissions": [
+    
+          ],
+          "limits": [
+    
+          ],
+          "policy_version": 0,
           "created_by": {
             "kind": "secret_key",
             "id": 3
@@ -152,7 +173,7 @@ async fn list_shows_keys_masked_newest_first() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368612
         x-ratelimit-tier: starter
-        content-length: 734
+        content-length: 830
 
         {
           "results": [
@@ -167,6 +188,13 @@ async fn list_shows_keys_masked_newest_first() {
               "updated_at": "2026-04-28T09:30:01.123Z",
               "description": null,
               "is_system_key": false,
+              "permissions": [
+        
+              ],
+              "limits": [
+        
+              ],
+              "policy_version": 0,
               "created_by": {
                 "kind": "secret_key",
                 "id": 3
@@ -187,6 +215,13 @@ async fn list_shows_keys_masked_newest_first() {
               "updated_at": "2026-04-28T09:30:00.123Z",
               "description": null,
               "is_system_key": false,
+              "permissions": [
+        
+              ],
+              "limits": [
+        
+              ],
+              "policy_version": 0,
               "created_by": {
                 "kind": "secret_key",
                 "id": 3
@@ -223,7 +258,7 @@ async fn patch_changes_what_it_names_and_nothing_else() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 303
+        content-length: 351
 
         {
           "id": 4,
@@ -236,6 +271,13 @@ async fn patch_changes_what_it_names_and_nothing_else() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": null,
           "is_system_key": false,
+          "permissions": [
+    
+          ],
+          "limits": [
+    
+          ],
+          "policy_version": 0,
           "created_by": {
             "kind": "secret_key",
             "id": 3
@@ -303,7 +345,7 @@ async fn delete_kills_at_once_and_for_ever() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 321
+        content-length: 369
 
         {
           "id": 4,
@@ -316,6 +358,13 @@ async fn delete_kills_at_once_and_for_ever() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": null,
           "is_system_key": false,
+          "permissions": [
+    
+          ],
+          "limits": [
+    
+          ],
+          "policy_version": 0,
           "created_by": {
             "kind": "secret_key",
             "id": 3
@@ -375,10 +424,10 @@ async fn every_change_is_in_the_audit_log() {
         {"id":2,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"organization.create","target":{"kind":"organization","id":1},"before":null,"after":{"domain":null,"state":"active","username":"default"},"request_id":"host:init","hash":"3738bfbfbf8c56b4a6790b2224ee222d58b27bf4116a82eb216dcfa06fd9f086"}
         {"id":3,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":2},"before":null,"after":{"name":"First owner key","role":"owner","value":"ok_****NVN9","description":null,"is_system_key":false},"request_id":"host:init","hash":"bd54277842f213087805b750eb041c46a8adfeb977662ec44a31c32bc1c505f2"}
         {"id":4,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"project.create","target":{"kind":"project","id":1},"before":null,"after":{"name":"Default","locale":"en","timezone":"UTC","description":null,"website_url":null,"text_opt_out_message":null,"text_help_message":null,"link_wrap_email":null,"link_wrap_push":null,"track_opens_email":null,"deeplink_mirror_url":null},"request_id":"host:init","hash":"392eb99eb0f8ea903e400f2343d579ccfb7014020cf2eb0b328107bda47147c3"}
-        {"id":5,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":3},"before":null,"after":{"name":"First admin key","scope":"secret","role":"admin","value":"sk_****VEYF","description":null,"is_system_key":false},"request_id":"host:init","hash":"5ad3950aa65eb4cfb65f67456b00acbf8c5c0eb09001598fa43d34abe8d3117d"}
-        {"id":6,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.create","target":{"kind":"key","id":4},"before":null,"after":{"name":"bot","scope":"secret","role":"support","value":"sk_****QNMB","description":null,"is_system_key":false},"request_id":"req_05GD3T67GRZPCPXQ3RJTMW5VDT","hash":"167c00d4ddb70e6fa681b4c4e1bea9eff4cd48ed760d1799db2703d67ddecd1a"}
-        {"id":7,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.update","target":{"kind":"key","id":4},"before":{"name":"bot","scope":"secret","role":"support","value":"sk_****QNMB","description":null,"is_system_key":false},"after":{"name":"bot","scope":"secret","role":"editor","value":"sk_****QNMB","description":null,"is_system_key":false},"request_id":"req_MCQWVEPS67B0MCRK91APVGRKV9","hash":"367681c14a38417e74b32a8ad7abf0eec364099c2a516cc3b57b2f0e9eb00e57"}
-        {"id":8,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.revoke","target":{"kind":"key","id":4},"before":{"name":"bot","scope":"secret","role":"editor","value":"sk_****QNMB","description":null,"is_system_key":false},"after":{"name":"bot","scope":"secret","role":"editor","value":"sk_****QNMB","description":null,"is_system_key":false,"revoked_at":"2026-04-28T09:30:00.123Z"},"request_id":"req_3BDRZ5JWFMN55Z9B4AWDNB6F4R","hash":"a9f43ee1dc6c79f76d43e006e9599f73c31b19e6a2bb3b4acb711c2845cf99ac"}"#]].assert_eq(&lines.join("\n"));
+        {"id":5,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"host","id":null},"action":"key.create","target":{"kind":"key","id":3},"before":null,"after":{"name":"First admin key","scope":"secret","role":"admin","value":"sk_****VEYF","description":null,"policy_version":0,"is_system_key":false},"request_id":"host:init","hash":"5cf3fcfc0e56d5e1e9e9263e0c69170c4a9482336d60052892703f75920333a7"}
+        {"id":6,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.create","target":{"kind":"key","id":4},"before":null,"after":{"name":"bot","scope":"secret","role":"support","value":"sk_****QNMB","description":null,"policy_version":0,"is_system_key":false},"request_id":"req_05GD3T67GRZPCPXQ3RJTMW5VDT","hash":"9236c220bdb1fe8dae7e7efbd50b018bdab21ae0f3b0a404b547ffcc37503fa4"}
+        {"id":7,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.update","target":{"kind":"key","id":4},"before":{"name":"bot","scope":"secret","role":"support","value":"sk_****QNMB","description":null,"policy_version":0,"is_system_key":false},"after":{"name":"bot","scope":"secret","role":"editor","value":"sk_****QNMB","description":null,"policy_version":0,"is_system_key":false},"request_id":"req_MCQWVEPS67B0MCRK91APVGRKV9","hash":"92d814010a40233d6a781bd544774020ecea186fd5e9aac24772a770dba9fce6"}
+        {"id":8,"at":"2026-04-28T09:30:00.123Z","actor":{"kind":"secret_key","id":3},"action":"key.revoke","target":{"kind":"key","id":4},"before":{"name":"bot","scope":"secret","role":"editor","value":"sk_****QNMB","description":null,"policy_version":0,"is_system_key":false},"after":{"name":"bot","scope":"secret","role":"editor","value":"sk_****QNMB","description":null,"policy_version":0,"is_system_key":false,"revoked_at":"2026-04-28T09:30:00.123Z"},"request_id":"req_3BDRZ5JWFMN55Z9B4AWDNB6F4R","hash":"e168e24b357516cf3224c47c307d4e6d4127ba43aa7c7849266da09c7eea345c"}"#]].assert_eq(&lines.join("\n"));
     let report = app.app.store.verify_audit().await.unwrap();
     assert_eq!((report.entries, report.keys, report.faults), (8, 4, vec![]));
 }

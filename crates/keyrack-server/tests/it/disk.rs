@@ -52,7 +52,10 @@ impl Disk {
     fn keyrack(&self, arguments: &[&str]) -> Command {
         let mut keyrack = self.command(KEYRACK);
         keyrack.envs(plenty_of_calls()).arg("--data-dir").arg(self.mount_point.path().join("data"));
-        keyrack.args(["--listen", "127.0.0.1:0"]).args(arguments).stderr(Stdio::null());
+        keyrack
+            .args(["--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0"])
+            .args(arguments)
+            .stderr(Stdio::null());
         keyrack
     }
 

@@ -81,7 +81,7 @@ async fn every_reply_says_what_is_left_and_one_too_many_is_refused() {
         x-ratelimit-remaining: 9
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 306
+        content-length: 354
 
         {
           "id": 3,
@@ -94,6 +94,13 @@ async fn every_reply_says_what_is_left_and_one_too_many_is_refused() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
           "is_system_key": false,
+          "permissions": [
+    
+          ],
+          "limits": [
+    
+          ],
+          "policy_version": 0,
           "created_by": {
             "kind": "host",
             "id": null

@@ -24,7 +24,7 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 341
+        content-length: 389
 
         {
           "id": 4,
@@ -37,6 +37,13 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
           "is_system_key": false,
+          "permissions": [
+    
+          ],
+          "limits": [
+    
+          ],
+          "policy_version": 0,
           "created_by": {
             "kind": "organization_key",
             "id": 2
@@ -68,7 +75,7 @@ async fn list_shows_masks_only() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 421
+        content-length: 469
 
         {
           "results": [
@@ -83,6 +90,13 @@ async fn list_shows_masks_only() {
               "updated_at": "2026-04-28T09:30:00.123Z",
               "description": null,
               "is_system_key": false,
+              "permissions": [
+        
+              ],
+              "limits": [
+        
+              ],
+              "policy_version": 0,
               "created_by": {
                 "kind": "organization_key",
                 "id": 2
@@ -118,7 +132,7 @@ async fn read_shows_the_mask_only() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 317
+        content-length: 365
 
         {
           "id": 4,
@@ -131,6 +145,13 @@ async fn read_shows_the_mask_only() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
           "is_system_key": false,
+          "permissions": [
+    
+          ],
+          "limits": [
+    
+          ],
+          "policy_version": 0,
           "created_by": {
             "kind": "organization_key",
             "id": 2
@@ -176,7 +197,7 @@ async fn patch_changes_what_it_names_and_nothing_else() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 317
+        content-length: 365
 
         {
           "id": 4,
@@ -189,6 +210,13 @@ async fn patch_changes_what_it_names_and_nothing_else() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": "for CI",
           "is_system_key": false,
+          "permissions": [
+    
+          ],
+          "limits": [
+    
+          ],
+          "policy_version": 0,
           "created_by": {
             "kind": "organization_key",
             "id": 2
@@ -220,7 +248,7 @@ async fn delete_kills_at_once_and_for_ever() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 335
+        content-length: 383
 
         {
           "id": 4,
@@ -233,6 +261,13 @@ async fn delete_kills_at_once_and_for_ever() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": null,
           "is_system_key": false,
+          "permissions": [
+    
+          ],
+          "limits": [
+    
+          ],
+          "policy_version": 0,
           "created_by": {
             "kind": "organization_key",
             "id": 2

@@ -140,7 +140,11 @@ fn a_place_that_cannot_be_used_is_refused() {
         if rustix::process::geteuid().is_root() {
             command.arg("--bounding-set=-dac_override");
         }
-        command.arg(KEYRACK).env_clear().args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data);
+        command
+            .arg(KEYRACK)
+            .env_clear()
+            .args(["serve", "--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data);
         command
     };
     let before = contents(&host.data());
@@ -195,7 +199,7 @@ fn what_another_process_uses_is_refused() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut command = Command::new(KEYRACK);
-    command.env_clear().current_dir(place.path()).args(["serve", "--listen", &address]);
+    command.env_clear().current_dir(place.path()).args(["serve", "--verify-listen", "off", "--listen", &address]);
     let said = transcript(&mut command, place.path()).replace(&address, "ADDRESS");
     expect![[r#"
         exit 1

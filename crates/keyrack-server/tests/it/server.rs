@@ -15,7 +15,12 @@ pub(crate) const KEYRACK: &str = env!("CARGO_BIN_EXE_keyrack");
 /// A command of the binary with nothing inherited that could set it up, and limits that no test meets by chance.
 pub(crate) fn keyrack(data_dir: &Path) -> Command {
     let mut command = Command::new(KEYRACK);
-    command.env_clear().envs(plenty_of_calls()).arg("--data-dir").arg(data_dir).args(["--listen", "127.0.0.1:0"]);
+    command.env_clear().envs(plenty_of_calls()).arg("--data-dir").arg(data_dir).args([
+        "--listen",
+        "127.0.0.1:0",
+        "--verify-listen",
+        "127.0.0.1:0",
+    ]);
     command
 }
 

@@ -25,7 +25,7 @@ async fn create_gives_the_value_once() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 338
+        content-length: 386
 
         {
           "id": 4,
@@ -38,6 +38,13 @@ async fn create_gives_the_value_once() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
           "is_system_key": true,
+          "permissions": [
+    
+          ],
+          "limits": [
+    
+          ],
+          "policy_version": 0,
           "created_by": {
             "kind": "operator_key",
             "id": 1
@@ -70,7 +77,7 @@ async fn list_shows_system_keys_only_and_masked() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 373
+        content-length: 421
 
         {
           "results": [
@@ -85,6 +92,13 @@ async fn list_shows_system_keys_only_and_masked() {
               "updated_at": "2026-04-28T09:30:00.123Z",
               "description": null,
               "is_system_key": true,
+              "permissions": [
+        
+              ],
+              "limits": [
+        
+              ],
+              "policy_version": 0,
               "created_by": {
                 "kind": "operator_key",
                 "id": 1
@@ -122,7 +136,7 @@ async fn rotate_kills_the_old_value_and_gives_a_new_one() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 357
+        content-length: 405
 
         {
           "id": 5,
@@ -135,6 +149,13 @@ async fn rotate_kills_the_old_value_and_gives_a_new_one() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": "port 587",
           "is_system_key": true,
+          "permissions": [
+    
+          ],
+          "limits": [
+    
+          ],
+          "policy_version": 0,
           "created_by": {
             "kind": "operator_key",
             "id": 1
@@ -185,7 +206,7 @@ async fn delete_kills_at_once_and_for_ever() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 330
+        content-length: 378
 
         {
           "id": 4,
@@ -198,6 +219,13 @@ async fn delete_kills_at_once_and_for_ever() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": null,
           "is_system_key": true,
+          "permissions": [
+    
+          ],
+          "limits": [
+    
+          ],
+          "policy_version": 0,
           "created_by": {
             "kind": "operator_key",
             "id": 1

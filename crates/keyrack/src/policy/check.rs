@@ -14,7 +14,7 @@ pub const MOST_RULES: usize = 4_000;
 /// The longest path of a rule, in bytes.
 pub const MOST_RULE_BYTES: usize = 1_024;
 /// The most methods that one rule names.
-pub const MOST_METHODS: usize = 64;
+pub const MOST_METHODS: usize = 16;
 
 /// Something that stands against a document.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,9 +2,12 @@
 //!
 //! A search goes down depth first, the more precise branch first, so that the first rule it comes to is the one that
 //! applies. It sees each node at most once: its work is bounded by the number of rules, whatever the path.
+//!
+//! Everything is kept small and apart, so that a thousand rules still fit into the fastest memory there is.
+
+use std::collections::HashMap;
 
 use super::fold::fold_into;
-use super::method::ANY;
 use super::path::Path;
 use super::pattern::{Pattern, Piece};
 
@@ -20,11 +23,14 @@ pub(super) enum Spelling {
     Folded,
 }
 
+/// Every method, in a rule; the methods of a request are other numbers.
+pub(super) const EVERY_METHOD: u16 = 0;
+
 /// Which method of which path leads to which rule.
 pub(super) struct Leaf<'a> {
     pub(super) pattern: &'a Pattern,
-    /// From [`super::method::code_in_rule`].
-    pub(super) method: u128,
+    /// The number of a method, or [`EVERY_METHOD`].
+    pub(super) method: u16,
     pub(super) rule: u16,
 }
 
@@ -34,7 +40,7 @@ pub(super) struct Trie {
     nodes: Box<[Node]>,
     /// Where children by literal segment are found: open addressing, a power of two of them.
     slots: Box<[Slot]>,
-    /// The literal segments, one after the other.
+    /// The literal segments one after the other, each once.
     literals: Box<[u8]>,
     uses: Box<[Use]>,
 }
@@ -43,47 +49,52 @@ pub(super) struct Trie {
 #[derive(Clone, Copy, Debug, Default)]
 struct Node {
     parent: u32,
-    literal: Span,
-    has_literal_children: bool,
     /// The child by `*`. 0, the root, is nobody's child and stands for none.
     star: u32,
-    /// The rules whose path ends here.
-    here: Span,
-    /// The rules that go on with `**`.
-    tail: Span,
+    /// Where the literal that leads here begins, if one does.
+    literal: u32,
+    literal_bytes: u16,
+    /// How many rules have a path that ends here.
+    here: u16,
+    /// How many go on with `**`.
+    tail: u16,
+    has_literal_children: bool,
+    /// Where those that end here begin among the uses. Those that go on follow them.
+    uses: u32,
 }
 
-/// A part of one of the long lists.
+/// A child and a part of its hash, or nothing. The bits for the child are enough for [`super::MOST_RULES`] rules of
+/// [`super::MOST_RULE_SEGMENTS`] segments.
 #[derive(Clone, Copy, Debug, Default)]
-struct Span {
-    start: u32,
-    length: u16,
-}
+struct Slot(u32);
 
-impl Span {
-    fn of<T>(self, list: &[T]) -> &[T] {
-        let start = self.start as usize;
-        list.get(start..start + usize::from(self.length)).unwrap_or_default()
+impl Slot {
+    const CHILD: u32 = (1 << 17) - 1;
+
+    const fn of(hash: u32, child: u32) -> Self {
+        Self(hash & !Self::CHILD | child)
     }
-}
 
-/// Empty if the child is 0.
-#[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    hash: u32,
-    child: u32,
+    /// 0 if the slot is empty: the root is nobody's child.
+    const fn child(self) -> u32 {
+        self.0 & Self::CHILD
+    }
+
+    const fn may_be(self, hash: u32) -> bool {
+        (self.0 ^ hash) & !Self::CHILD == 0
+    }
 }
 
 /// A rule, by the method that leads to it.
 #[derive(Clone, Copy, Debug)]
 struct Use {
-    method: u128,
+    method: u16,
     rule: u16,
 }
 
 impl Trie {
     /// The rule that applies to a request, if any does.
-    pub(super) fn find(&self, path: &Path<'_>, method: u128, spelling: Spelling) -> Option<u16> {
+    pub(super) fn find(&self, path: &Path<'_>, method: u16, spelling: Spelling) -> Option<u16> {
         let dropped = usize::from(spelling == Spelling::Folded && path.ends_in_slash());
         let search = Search { trie: self, path, method, spelling, segments: path.segments() - dropped };
         search.below(0, 0)
@@ -94,7 +105,7 @@ impl Trie {
 struct Search<'a> {
     trie: &'a Trie,
     path: &'a Path<'a>,
-    method: u128,
+    method: u16,
     spelling: Spelling,
     segments: usize,
 }
@@ -104,7 +115,7 @@ impl Search<'_> {
     fn below(&self, number: u32, depth: usize) -> Option<u16> {
         let node = self.trie.nodes.get(number as usize)?;
         if depth == self.segments {
-            return self.pick(node.here);
+            return self.pick(node.uses, node.here);
         }
         // Behind the last segment that a rule may have, no node has children.
         if let Some(segment) = self.path.segment(depth) {
@@ -121,7 +132,7 @@ impl Search<'_> {
                 return Some(rule);
             }
         }
-        self.pick(node.tail)
+        self.pick(node.uses + u32::from(node.here), node.tail)
     }
 
     fn child(&self, parent: u32, segment: &[u8]) -> Option<u32> {
@@ -137,9 +148,10 @@ impl Search<'_> {
     }
 
     /// The one that names the method, else the one for every method, which is the last.
-    fn pick(&self, uses: Span) -> Option<u16> {
-        let mut uses = uses.of(&self.trie.uses).iter();
-        uses.find(|candidate| candidate.method == self.method || candidate.method == ANY).map(|found| found.rule)
+    fn pick(&self, start: u32, number: u16) -> Option<u16> {
+        let mut uses = part(&self.trie.uses, start, number).iter();
+        let is_it = |candidate: &&Use| candidate.method == self.method || candidate.method == EVERY_METHOD;
+        uses.find(is_it).map(|found| found.rule)
     }
 }
 
@@ -147,29 +159,28 @@ impl Trie {
     fn child(&self, parent: u32, segment: &[u8], is_it: impl Fn(&[u8]) -> bool) -> Option<u32> {
         let hash = hash(parent, segment);
         for position in probe(hash, self.slots.len()) {
-            let slot = self.slots.get(position)?;
-            if slot.child == 0 {
+            let slot = *self.slots.get(position)?;
+            if slot.child() == 0 {
                 return None;
             }
-            if slot.hash == hash {
-                let child = self.nodes.get(slot.child as usize)?;
-                if child.parent == parent && is_it(child.literal.of(&self.literals)) {
-                    return Some(slot.child);
+            if slot.may_be(hash) {
+                let child = self.nodes.get(slot.child() as usize)?;
+                if child.parent == parent && is_it(part(&self.literals, child.literal, child.literal_bytes)) {
+                    return Some(slot.child());
                 }
             }
         }
         None
     }
 
-    /// Builds the tree. Of leaves with one pattern and one method the last counts.
+    /// Builds the tree. No two leaves may have one pattern and one method.
     pub(super) fn build(mut leaves: Vec<Leaf<'_>>) -> Self {
-        // Neighbours share their beginnings, and `*`, the smallest code, comes last on its path.
+        // Neighbours share their beginnings, and every method comes last on its path.
         leaves.sort_by(|one, two| one.pattern.cmp(two.pattern).then(two.method.cmp(&one.method)));
-        let mut nodes = vec![Node::default()];
-        let mut literals = Vec::new();
-        let mut uses = Vec::with_capacity(leaves.len());
+        let mut building = Building { nodes: vec![Node::default()], ..Building::default() };
         // The nodes that lead to the leaf before, root first, with what led to each.
         let mut way: Vec<(u32, &Piece)> = Vec::new();
+        let mut ends = Vec::with_capacity(leaves.len());
         for leaf in &leaves {
             let (pieces, ends_in_tail) = match leaf.pattern.pieces() {
                 [before @ .., Piece::Tail] => (before, true),
@@ -179,56 +190,79 @@ impl Trie {
             way.truncate(shared);
             for piece in pieces.iter().skip(shared) {
                 let parent = way.last().map_or(0, |(node, _)| *node);
-                let node = add_child(&mut nodes, &mut literals, parent, piece);
-                way.push((node, piece));
+                way.push((building.add_child(parent, piece), piece));
             }
-            let end = way.last().map_or(0, |(node, _)| *node);
-            if let Some(node) = nodes.get_mut(end as usize) {
-                let span = if ends_in_tail { &mut node.tail } else { &mut node.here };
-                if span.length == 0 {
-                    span.start = short(uses.len());
-                }
-                span.length += 1;
-                uses.push(Use { method: leaf.method, rule: leaf.rule });
-            }
+            let node = way.last().map_or(0, |(node, _)| *node);
+            ends.push((node, ends_in_tail, Use { method: leaf.method, rule: leaf.rule }));
         }
-        let slots = lay_out(&nodes, &literals);
-        Self { nodes: nodes.into(), slots, literals: literals.into(), uses: uses.into() }
+        // Stable: on its path, every method stays the last.
+        ends.sort_by_key(|(node, ends_in_tail, _)| (*node, *ends_in_tail));
+        for (place, (node, ends_in_tail, _)) in (0..).zip(&ends) {
+            let Some(node) = building.nodes.get_mut(*node as usize) else { continue };
+            if node.here == 0 && node.tail == 0 {
+                node.uses = place;
+            }
+            *(if *ends_in_tail { &mut node.tail } else { &mut node.here }) += 1;
+        }
+        Self {
+            slots: building.slots(),
+            nodes: building.nodes.into(),
+            literals: building.literals.into(),
+            uses: ends.into_iter().map(|(_, _, found)| found).collect(),
+        }
     }
 }
 
-fn add_child(nodes: &mut Vec<Node>, literals: &mut Vec<u8>, parent: u32, piece: &Piece) -> u32 {
-    let number = short(nodes.len());
-    let mut node = Node { parent, ..Node::default() };
-    if let Piece::Literal(literal) = piece {
-        node.literal = Span { start: short(literals.len()), length: u16::try_from(literal.len()).unwrap_or(u16::MAX) };
-        literals.extend_from_slice(literal);
-    }
-    nodes.push(node);
-    if let Some(parent) = nodes.get_mut(parent as usize) {
-        match piece {
-            Piece::Literal(_) => parent.has_literal_children = true,
-            Piece::One | Piece::Tail => parent.star = number,
-        }
-    }
-    number
+#[derive(Default)]
+struct Building<'a> {
+    nodes: Vec<Node>,
+    literals: Vec<u8>,
+    known: HashMap<&'a [u8], u32>,
+    literal_children: Vec<u32>,
 }
 
-/// The slots in which each literal child is found.
-fn lay_out(nodes: &[Node], literals: &[u8]) -> Box<[Slot]> {
-    let mut slots = vec![Slot::default(); (nodes.len() * 2).next_power_of_two()];
-    for (number, node) in nodes.iter().enumerate().skip(1) {
-        let is_star = nodes.get(node.parent as usize).is_some_and(|parent| parent.star as usize == number);
-        if is_star {
-            continue;
+impl<'a> Building<'a> {
+    fn add_child(&mut self, parent: u32, piece: &'a Piece) -> u32 {
+        let number = short(self.nodes.len());
+        let mut node = Node { parent, ..Node::default() };
+        if let Piece::Literal(literal) = piece {
+            node.literal = *self.known.entry(literal).or_insert_with(|| {
+                let start = short(self.literals.len());
+                self.literals.extend_from_slice(literal);
+                start
+            });
+            node.literal_bytes = u16::try_from(literal.len()).unwrap_or(u16::MAX);
+            self.literal_children.push(number);
         }
-        let hash = hash(node.parent, node.literal.of(literals));
-        let free = probe(hash, slots.len()).find(|position| slots.get(*position).is_some_and(|slot| slot.child == 0));
-        if let Some(slot) = free.and_then(|position| slots.get_mut(position)) {
-            *slot = Slot { hash, child: short(number) };
+        self.nodes.push(node);
+        if let Some(parent) = self.nodes.get_mut(parent as usize) {
+            match piece {
+                Piece::Literal(_) => parent.has_literal_children = true,
+                Piece::One | Piece::Tail => parent.star = number,
+            }
         }
+        number
     }
-    slots.into()
+
+    /// The slots in which each literal child is found.
+    fn slots(&self) -> Box<[Slot]> {
+        let mut slots = vec![Slot::default(); (self.literal_children.len() * 2 + 1).next_power_of_two()];
+        for child in &self.literal_children {
+            let Some(node) = self.nodes.get(*child as usize) else { continue };
+            let hash = hash(node.parent, part(&self.literals, node.literal, node.literal_bytes));
+            let is_free = |position: &usize| slots.get(*position).is_some_and(|slot| slot.child() == 0);
+            let free = probe(hash, slots.len()).find(is_free);
+            if let Some(slot) = free.and_then(|position| slots.get_mut(position)) {
+                *slot = Slot::of(hash, *child);
+            }
+        }
+        slots.into()
+    }
+}
+
+fn part<T>(list: &[T], start: u32, length: u16) -> &[T] {
+    let start = start as usize;
+    list.get(start..start + usize::from(length)).unwrap_or_default()
 }
 
 /// Every position once, beginning at the one that belongs to the hash. `slots` is a power of two.
@@ -261,6 +295,6 @@ fn hash(parent: u32, segment: &[u8]) -> u32 {
     } else {
         sum = add(sum, segment.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
     }
-    // The upper half: the lower bits of a product know nothing of the upper ones.
-    short((sum >> 32) as usize)
+    // A bit of a product knows nothing of the bits above it: once more, with the upper half below.
+    short(((sum ^ sum >> 32).wrapping_mul(MIX) >> 32) as usize)
 }

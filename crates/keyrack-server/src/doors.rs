@@ -1,0 +1,113 @@
+//! The verification doors: each translates a request into the one question that the library answers, and the verdict back
+//! into what its gateway understands (contract section 7).
+
+mod answer;
+mod batch;
+mod dialect;
+mod envoy;
+mod forward;
+mod forward_auth;
+mod haproxy;
+mod ids;
+mod introspect;
+mod json;
+mod nginx;
+mod verify;
+
+use std::sync::Arc;
+
+use keyrack::Verifier;
+
+use self::dialect::Dialect;
+pub use self::ids::RequestIds;
+use crate::config::LimitHeaders;
+use crate::http::problem::{Code as ProblemCode, Problem};
+use crate::proxies::TrustedProxies;
+use crate::wire::{Reply, Request, Service};
+
+/// What all doors share.
+pub struct Doors {
+    verifier: Arc<Verifier>,
+    proxies: TrustedProxies,
+    headers: LimitHeaders,
+    problem_types: String,
+    ids: RequestIds,
+}
+
+/// Which door a target leads to, and what stands behind it.
+enum Door<'a> {
+    Verify,
+    Batch,
+    Introspect,
+    ForwardAuth(&'static Dialect, &'a [u8]),
+    None,
+}
+
+impl Doors {
+    /// Doors to a verifier.
+    pub fn new(verifier: Arc<Verifier>, proxies: TrustedProxies, headers: LimitHeaders, problem_types: String) -> Self {
+        Self { verifier, proxies, headers, problem_types, ids: RequestIds::new() }
+    }
+
+    fn problem(&self, problem: &Problem, reply: &mut Reply) {
+        let id = self.ids.next();
+        let id = std::str::from_utf8(&id).unwrap_or_default();
+        reply.set_status(problem.status());
+        answer::common_fields(reply, id.as_bytes());
+        reply.field("Content-Type", crate::http::problem::MEDIA_TYPE.as_bytes());
+        reply.body().extend_from_slice(&problem.body(&self.problem_types, id));
+    }
+
+    /// Refuses another method than POST.
+    fn is_post(&self, request: &Request<'_>, reply: &mut Reply) -> bool {
+        let is_post = request.method == b"POST";
+        if !is_post {
+            self.problem(&Problem::new(ProblemCode::MethodNotAllowed, "This door takes POST."), reply);
+            reply.field("Allow", b"POST");
+        }
+        is_post
+    }
+}
+
+impl<'a> Door<'a> {
+    fn of(target: &'a [u8]) -> Self {
+        if let Some(behind) = target.strip_prefix(b"/v1/auth/") {
+            return Dialect::of(behind).map_or(Self::None, |(dialect, behind)| Self::ForwardAuth(dialect, behind));
+        }
+        let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+        match path {
+            b"/v1/verify" => Self::Verify,
+            b"/v1/verify/batch" => Self::Batch,
+            b"/v1/introspect" => Self::Introspect,
+            _ => Self::None,
+        }
+    }
+}
+
+impl Service for Doors {
+    fn answer(&self, request: &Request<'_>, reply: &mut Reply) {
+        match Door::of(request.target) {
+            Door::ForwardAuth(dialect, behind) => self.forward_auth(dialect, behind, request, reply),
+            Door::Verify if self.is_post(request, reply) => self.verify(request, reply),
+            Door::Batch if self.is_post(request, reply) => self.batch(request, reply),
+            Door::Introspect if self.is_post(request, reply) => self.introspect(request, reply),
+            Door::Verify | Door::Batch | Door::Introspect => {}
+            Door::None => {
+                let doors = "There is no such door. There are /v1/verify, /v1/verify/batch, /v1/introspect and \
+                             /v1/auth/ followed by nginx, forward, haproxy or envoy.";
+                self.problem(&Problem::new(ProblemCode::ResourceMissing, doors), reply);
+            }
+        }
+    }
+
+    fn broken(&self, target: &[u8], reply: &mut Reply) {
+        tracing::error!("a verification panicked; it was answered as one that cannot be told");
+        match Door::of(target) {
+            Door::ForwardAuth(dialect, _) => self.cannot_tell(dialect, reply),
+            Door::Verify | Door::Batch | Door::Introspect | Door::None => {
+                self.problem(&Problem::unavailable("Keys cannot be checked at this moment. Try again."), reply);
+                reply.field("X-Keyrack-Reason", b"UNAVAILABLE");
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! `POST /v1/verify/batch`: many questions at once, looked up together.
+
+use keyrack::Ask;
+
+use super::json::{self, Answer, Question};
+use super::{Doors, answer};
+use crate::wire::{Reply, Request};
+
+impl Doors {
+    pub(super) fn batch(&self, request: &Request<'_>, reply: &mut Reply) {
+        let questions = match json::questions(request.body) {
+            Ok(questions) => questions,
+            Err(problem) => return self.problem(&problem, reply),
+        };
+        let asks: Vec<Ask<'_>> = questions.iter().filter_map(Question::ask).collect();
+        let id = self.ids.next();
+        let id = std::str::from_utf8(&id).unwrap_or_default();
+        answer::common_fields(reply, id.as_bytes());
+        reply.field("Content-Type", b"application/json");
+        let seq = self.verifier.index().position();
+        let out = reply.body();
+        out.extend_from_slice(b"{\"results\":[");
+        let mut is_first = true;
+        self.verifier.check_batch(&asks, request.now, |verdict, details| {
+            if !std::mem::take(&mut is_first) {
+                out.push(b',');
+            }
+            Answer::of(verdict, details, seq, id).write(out);
+        });
+        out.extend_from_slice(b"]}");
+    }
+}

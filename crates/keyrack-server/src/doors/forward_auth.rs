@@ -1,0 +1,161 @@
+//! Forward-auth, the same for every gateway but for its dialect: who asks, whose key it is, what was asked for, the verdict.
+
+use keyrack::{Ask, AskedRequest, Code, Details, OrganizationId, ProjectId, Verdict, VerifyError};
+
+use super::Doors;
+use super::answer;
+use super::dialect::{Dialect, Forwarded, Selected, Selectors, Unreadable};
+use crate::http::problem::{Code as ProblemCode, Problem};
+use crate::wire::{Peer, Reply, Request};
+
+/// A longer one is no key of ours.
+const MOST_CREDENTIAL_BYTES: usize = 512;
+/// Fields by which frameworks let a client ask for another method than the one it used. What they would make of it nobody here
+/// can know.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+/// A denial that is not the library's.
+struct Denied {
+    code: Code,
+    detail: Option<&'static str>,
+    key_was_sent: bool,
+}
+
+impl Denied {
+    const fn forbidden(detail: &'static str) -> Self {
+        Self { code: Code::Forbidden, detail: Some(detail), key_was_sent: false }
+    }
+}
+
+impl From<Unreadable> for Denied {
+    fn from(Unreadable(detail): Unreadable) -> Self {
+        Self::forbidden(detail)
+    }
+}
+
+impl Doors {
+    pub(super) fn forward_auth(&self, dialect: &Dialect, behind: &[u8], request: &Request<'_>, reply: &mut Reply) {
+        let ask = self.asked(dialect, behind, request);
+        match ask {
+            Ok(ask) => self.verifier.check_with(&ask, request.now, |verdict, details| {
+                self.tell(dialect, request, verdict, details, reply);
+            }),
+            Err(denied) => self.deny(dialect, &denied, reply),
+        }
+    }
+
+    /// The question that the gateway asks.
+    fn asked<'a>(&self, dialect: &Dialect, behind: &'a [u8], request: &Request<'a>) -> Result<Ask<'a>, Denied> {
+        if let Peer::Address(address) = request.peer
+            && !self.proxies.hold(address)
+        {
+            return Err(Denied::forbidden("peer_untrusted"));
+        }
+        let Forwarded { method, target, host, forwarded_for, selected } = (dialect.read)(request, Selectors(behind))?;
+        if host.is_some_and(|host| !is_a_host(host)) {
+            return Err(Denied::forbidden("host_malformed"));
+        }
+        if let (Some(forwarded_for), Peer::Address(peer)) = (forwarded_for, request.peer) {
+            self.proxies.client(peer, forwarded_for).map_err(|_bad| Denied::forbidden("address_malformed"))?;
+        }
+        if METHOD_OVERRIDES.iter().any(|name| request.fields.has(name)) {
+            return Err(Denied::forbidden("method_override"));
+        }
+        let key = credential(request)?;
+        let Selected { policy, project, organization } = selected;
+        Ok(Ask {
+            key,
+            request: Some(AskedRequest { method, target, policy }),
+            project: project.map(|id| ProjectId(within_32_bits(id))),
+            organization: organization.map(|id| OrganizationId(within_32_bits(id))),
+            permission: None,
+            cost: 1,
+            min_seq: 0,
+        })
+    }
+
+    fn tell(
+        &self,
+        dialect: &Dialect,
+        request: &Request<'_>,
+        verdict: &Verdict,
+        details: Option<Details<'_>>,
+        reply: &mut Reply,
+    ) {
+        let code = verdict.code();
+        match (&verdict.outcome, &verdict.about) {
+            (Ok(_), Some(about)) => {
+                answer::identity(reply, about, self.verifier.index().position());
+                reply.field("Cache-Control", b"no-store");
+            }
+            (outcome, _) => {
+                let detail = match outcome {
+                    Err(VerifyError::Denied { denial, .. }) => denial.detail(),
+                    Ok(_) | Err(VerifyError::Unavailable(_)) => None,
+                };
+                self.deny(dialect, &Denied { code, detail, key_was_sent: true }, reply);
+                answer::retry_after(reply, code, verdict.limit.as_ref());
+            }
+        }
+        if let Some(limit) = &verdict.limit {
+            answer::limits(reply, self.headers, limit, details, request.now);
+        }
+    }
+
+    /// Says that it cannot tell, in the way of a dialect.
+    pub(super) fn cannot_tell(&self, dialect: &Dialect, reply: &mut Reply) {
+        self.deny(dialect, &Denied { code: Code::Unavailable, detail: None, key_was_sent: true }, reply);
+        answer::retry_after(reply, Code::Unavailable, None);
+    }
+
+    fn deny(&self, dialect: &Dialect, denied: &Denied, reply: &mut Reply) {
+        let problem = match denied.code {
+            Code::Valid | Code::Unavailable => {
+                Problem::unavailable("Keys cannot be checked at this moment. Try again.")
+            }
+            Code::NotFound if !denied.key_was_sent => {
+                Problem::new(ProblemCode::AuthenticationRequired, "Send a key: `Authorization: Bearer <key>`.")
+            }
+            Code::NotFound => Problem::new(ProblemCode::AuthenticationRequired, "This key is not known, or not here."),
+            Code::Disabled => Problem::new(ProblemCode::AuthenticationRequired, "This key is disabled for now."),
+            Code::Forbidden => Problem::new(ProblemCode::PermissionDenied, "This key does not reach this request."),
+            Code::RateLimited => Problem::new(ProblemCode::RateLimited, "Too many requests with this key. Slow down."),
+            Code::UsageExceeded => Problem::new(ProblemCode::RateLimited, "The quota of this key is used up."),
+        };
+        self.problem(&problem, reply);
+        reply.set_status((dialect.status)(denied.code));
+        reply.field("X-Keyrack-Reason", denied.code.as_str().as_bytes());
+        reply.field_with("X-Keyrack-Status", |out| answer::push_number(out, denied.code.status().into()));
+        if let Some(detail) = denied.detail {
+            reply.field("X-Keyrack-Detail", detail.as_bytes());
+        }
+        if denied.code.status() == 401 {
+            reply.field("WWW-Authenticate", answer::challenge(denied.key_was_sent));
+        }
+    }
+}
+
+/// The one key that was presented: one header, one value (contract section 4).
+fn credential<'a>(request: &Request<'a>) -> Result<&'a [u8], Denied> {
+    let repeated = |_| Denied { code: Code::NotFound, detail: Some("credential_repeated"), key_was_sent: true };
+    let missing = Denied { code: Code::NotFound, detail: Some("credential_missing"), key_was_sent: false };
+    let Some(value) = request.fields.only("authorization").map_err(repeated)? else { return Err(missing) };
+    let malformed = || Denied { code: Code::NotFound, detail: Some("credential_malformed"), key_was_sent: true };
+    let (scheme, key) = value.split_at_checked(b"Bearer ".len()).ok_or_else(malformed)?;
+    let is_plain = key.len() <= MOST_CREDENTIAL_BYTES && key.iter().all(|byte| byte.is_ascii_graphic());
+    if key.contains(&b',') {
+        return Err(repeated(crate::wire::Repeated));
+    }
+    if scheme.eq_ignore_ascii_case(b"Bearer ") && is_plain && !key.is_empty() { Ok(key) } else { Err(malformed()) }
+}
+
+/// A number beyond 32 bits is nobody's; neither is 0.
+fn within_32_bits(id: u64) -> u32 {
+    u32::try_from(id).unwrap_or(0)
+}
+
+/// Whether something could be a host and a port: no rule looks at it yet, and none is to be fooled later.
+fn is_a_host(host: &[u8]) -> bool {
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
+    (1..=255).contains(&host.len()) && host.iter().all(fits)
+}

@@ -1,0 +1,249 @@
+//! A question and a verdict as JSON (contract section 7).
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use keyrack::{Ask, AskedRequest, Details, Holder, LimitState, OrganizationId, ProjectId, Verdict};
+use serde::{Deserialize, Serialize};
+
+use crate::http::body;
+use crate::http::fields::Fields;
+use crate::http::problem::Problem;
+
+/// Most that a request may take from the limits of its key.
+const MOST_COST: u32 = 1_000_000;
+
+/// A question as it is sent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Question<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(borrow, default)]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    path: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    policy: Option<Cow<'a, str>>,
+    #[serde(default)]
+    project_id: Option<u64>,
+    #[serde(default)]
+    organization_id: Option<u64>,
+    #[serde(borrow, default)]
+    permission: Option<Cow<'a, str>>,
+    /// Must be one; no key has a rule for it yet.
+    #[serde(default, rename = "client_address")]
+    _client_address: Option<IpAddr>,
+    #[serde(borrow, default)]
+    origin: Option<Cow<'a, str>>,
+    #[serde(default = "one")]
+    cost: u32,
+    #[serde(default)]
+    min_seq: u32,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+impl Question<'_> {
+    /// What it asks of the library.
+    pub(super) fn ask(&self) -> Option<Ask<'_>> {
+        let request = match (&self.method, &self.path) {
+            (Some(method), Some(path)) => Some(AskedRequest {
+                method: method.as_bytes(),
+                target: path.as_bytes(),
+                policy: self.policy.as_ref().map(|name| name.as_bytes()),
+            }),
+            (None, None) if self.policy.is_none() => None,
+            (Some(_) | None, Some(_) | None) => return None,
+        };
+        let is_good = self.cost <= MOST_COST && self.origin.as_deref().is_none_or(is_an_origin);
+        is_good.then(|| Ask {
+            key: self.key.as_bytes(),
+            request,
+            // A number beyond 32 bits is nobody's; neither is 0.
+            project: self.project_id.map(|id| ProjectId(u32::try_from(id).unwrap_or(0))),
+            organization: self.organization_id.map(|id| OrganizationId(u32::try_from(id).unwrap_or(0))),
+            permission: self.permission.as_deref(),
+            cost: self.cost,
+            min_seq: self.min_seq.into(),
+        })
+    }
+}
+
+/// `scheme://host` or `scheme://host:port` as browsers send it, or `null`.
+fn is_an_origin(origin: &str) -> bool {
+    let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")).unwrap_or_default();
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+    origin == "null" || (1..=255).contains(&host.len()) && host.bytes().all(fits)
+}
+
+/// Reads a question.
+pub(super) fn question(bytes: &[u8]) -> Result<Question<'_>, Problem> {
+    match serde_json::from_slice::<Question<'_>>(bytes) {
+        Ok(question) if question.ask().is_some() => Ok(question),
+        Ok(_) | Err(_) => Err(faults(bytes)),
+    }
+}
+
+/// What is wrong with a question, in full; it is only looked for when something is.
+fn faults(bytes: &[u8]) -> Problem {
+    let object = match body::parse(bytes) {
+        Ok(object) => object,
+        Err(problem) => return problem,
+    };
+    let mut fields = Fields::of(object);
+    look_at(&mut fields, "");
+    fields.finish().err().unwrap_or_else(ambiguous)
+}
+
+/// Fields that were sent twice are seen by one reader of JSON and not by another.
+fn ambiguous() -> Problem {
+    let message = "The body is JSON, and still not understood: a field may be there twice.";
+    Problem::param(crate::http::problem::Code::ParameterInvalidFormat, "body", message)
+}
+
+fn look_at(fields: &mut Fields, prefix: &str) {
+    let word = |value: &serde_json::Value| value.is_string();
+    let id = |value: &serde_json::Value| value.is_u64();
+    let small = |value: &serde_json::Value| value.as_u64().is_some_and(|number| u32::try_from(number).is_ok());
+    let cost = |value: &serde_json::Value| value.as_u64().is_some_and(|cost| cost <= MOST_COST.into());
+    let address = |value: &serde_json::Value| value.as_str().is_some_and(|text| text.parse::<IpAddr>().is_ok());
+    let origin = |value: &serde_json::Value| value.as_str().is_some_and(is_an_origin);
+    let name = |field: &str| format!("{prefix}{field}");
+    fields.must_be(&name("key"), true, word, "must be a string");
+    let method = fields.must_be(&name("method"), false, word, "must be a string");
+    let path = fields.must_be(&name("path"), false, word, "must be a string");
+    let policy = fields.must_be(&name("policy"), false, word, "must be a string");
+    fields.must_be(&name("project_id"), false, id, "must be a whole number");
+    fields.must_be(&name("organization_id"), false, id, "must be a whole number");
+    fields.must_be(&name("permission"), false, word, "must be a string");
+    fields.must_be(&name("client_address"), false, address, "must be an IP address");
+    fields.must_be(&name("origin"), false, origin, "must be an origin, such as https://app.example.com");
+    fields.must_be(&name("cost"), false, cost, "must be a whole number from 0 to 1000000");
+    fields.must_be(&name("min_seq"), false, small, "must be a whole number");
+    if method != path || policy && !method {
+        let missing = if method { "path" } else { "method" };
+        fields.missing(&name(missing), "is required where a request is asked about: send method and path");
+    }
+}
+
+/// Reads a batch of questions.
+pub(super) fn questions(bytes: &[u8]) -> Result<Vec<Question<'_>>, Problem> {
+    match serde_json::from_slice::<Questions<'_>>(bytes) {
+        Ok(Questions { requests })
+            if requests.len() <= MOST_AT_ONCE && requests.iter().all(|question| question.ask().is_some()) =>
+        {
+            Ok(requests)
+        }
+        Ok(_) | Err(_) => Err(faults_of_many(bytes)),
+    }
+}
+
+/// Most questions of one batch (contract section 7).
+const MOST_AT_ONCE: usize = 1_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Questions<'a> {
+    #[serde(borrow)]
+    requests: Vec<Question<'a>>,
+}
+
+fn faults_of_many(bytes: &[u8]) -> Problem {
+    let object = match body::parse(bytes) {
+        Ok(object) => object,
+        Err(problem) => return problem,
+    };
+    let mut fields = Fields::of(object);
+    for (at, item) in fields.list("requests", MOST_AT_ONCE, true).unwrap_or_default().into_iter().enumerate() {
+        let prefix = format!("requests.{at}");
+        if fields.open(&prefix, item) {
+            look_at(&mut fields, &format!("{prefix}."));
+        }
+    }
+    fields.finish().err().unwrap_or_else(ambiguous)
+}
+
+/// A verdict as it is sent.
+#[derive(Serialize)]
+pub(super) struct Answer<'a> {
+    valid: bool,
+    code: &'static str,
+    #[serde(flatten)]
+    key: Option<KeyFacts<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratelimit: Option<RateLimit>,
+    seq: i64,
+    /// How old what is known of the keys is, in milliseconds. Nothing where the store is in this process.
+    age_ms: u64,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct KeyFacts<'a> {
+    key_id: i64,
+    project_id: Option<u32>,
+    organization_id: Option<u32>,
+    scope: Option<&'static str>,
+    role: Option<&'static str>,
+    permissions: Words<'a>,
+}
+
+#[derive(Serialize)]
+struct RateLimit {
+    limit: u64,
+    remaining: u64,
+    reset: u64,
+}
+
+impl RateLimit {
+    const fn of(state: &LimitState) -> Self {
+        Self { limit: state.limit, remaining: state.remaining, reset: state.reset }
+    }
+}
+
+struct Words<'a>(Option<Details<'a>>);
+
+impl Serialize for Words<'_> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(details) => to.collect_seq(details.permissions.iter()),
+            None => to.collect_seq(std::iter::empty::<&str>()),
+        }
+    }
+}
+
+impl<'a> Answer<'a> {
+    /// What is said of a verdict; `seq` is how far the index had come.
+    pub(super) fn of(verdict: &Verdict, details: Option<Details<'a>>, seq: i64, request_id: &'a str) -> Self {
+        let code = verdict.code();
+        let key = verdict.about.map(|about| {
+            let (project_id, organization_id, scope, role) = match about.holder {
+                Holder::Project { project, organization, scope, role, .. } => {
+                    (Some(project.0), Some(organization.0), Some(scope.as_str()), Some(role.as_str()))
+                }
+                Holder::Organization { organization, role } => (None, Some(organization.0), None, Some(role.as_str())),
+                Holder::Operator => (None, None, None, None),
+            };
+            let permissions = Words(details);
+            KeyFacts { key_id: about.id.0, project_id, organization_id, scope, role, permissions }
+        });
+        Self {
+            valid: verdict.outcome.is_ok(),
+            code: code.as_str(),
+            key,
+            ratelimit: verdict.limit.as_ref().map(RateLimit::of),
+            seq,
+            age_ms: 0,
+            request_id,
+        }
+    }
+
+    /// Writes it.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        // A vector takes whatever is written, and these are plain data.
+        serde_json::to_writer(out, self).expect("an answer is plain data");
+    }
+}

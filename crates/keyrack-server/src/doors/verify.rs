@@ -1,0 +1,26 @@
+//! `POST /v1/verify`: a question as JSON, for whatever has no gateway in front of it.
+
+use super::json::{self, Answer};
+use super::{Doors, answer};
+use crate::wire::{Reply, Request};
+
+impl Doors {
+    pub(super) fn verify(&self, request: &Request<'_>, reply: &mut Reply) {
+        let question = match json::question(request.body) {
+            Ok(question) => question,
+            Err(problem) => return self.problem(&problem, reply),
+        };
+        let Some(ask) = question.ask() else { return };
+        let id = self.ids.next();
+        let id = std::str::from_utf8(&id).unwrap_or_default();
+        answer::common_fields(reply, id.as_bytes());
+        reply.field("Content-Type", b"application/json");
+        let seq = self.verifier.index().position();
+        self.verifier.check_with(&ask, request.now, |verdict, details| {
+            let code = verdict.code();
+            reply.set_status(code.status());
+            answer::retry_after(reply, code, verdict.limit.as_ref());
+            Answer::of(verdict, details, seq, id).write(reply.body());
+        });
+    }
+}

@@ -1,0 +1,11 @@
+//! Keys that stand where none belongs.
+
+use keyrack::ApiKey;
+
+/// What is said of a text that holds a key.
+pub const NO_KEY: &str = "must not contain a key: it would be kept and shown. Revoke that key if others have seen it";
+
+/// Whether a whole key stands anywhere in a text.
+pub fn holds_a_key(text: &str) -> bool {
+    text.as_bytes().windows(ApiKey::BYTES).any(|part| ApiKey::parse(part).is_ok())
+}

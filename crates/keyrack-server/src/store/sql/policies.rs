@@ -1,0 +1,79 @@
+//! Policies that were applied.
+
+use keyrack::PolicyVersion;
+use sqlx::{AssertSqlSafe, Row as _, SqliteConnection as Connection};
+
+use super::{Decoded, Row, Table, bind_begun, history_columns, history_of};
+use crate::kept::Kept as _;
+use crate::policies::AppliedPolicy;
+use crate::store::{Effect, PublicKeys};
+
+impl Table for AppliedPolicy {
+    type Place = PolicyVersion;
+
+    const NAME: &'static str = "policies";
+    const COLUMNS: &'static str = concat!("id, document, version, mac, ", history_columns!());
+    const LIVE: &'static str = "TRUE";
+
+    fn decode(row: &Row) -> Option<Decoded<Self>> {
+        if row.try_get::<i64, _>("version").ok()? != 1 {
+            return None;
+        }
+        let policy = Self {
+            version: PolicyVersion(u32::try_from(row.try_get::<i64, _>("id").ok()?).ok()?),
+            document: Self::document_of(row.try_get("document").ok()?)?,
+            history: Some(history_of(row)?),
+        };
+        Some((policy, row.try_get("mac").ok()?))
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Policy(self.version, self.document.clone())
+    }
+
+    async fn find(on: &mut Connection, version: PolicyVersion) -> Result<Option<Row>, sqlx::Error> {
+        let statement = format!("SELECT {} FROM policies WHERE id = $1", Self::COLUMNS);
+        sqlx::query(AssertSqlSafe(statement)).bind(i64::from(version.0)).fetch_optional(on).await
+    }
+
+    async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), sqlx::Error> {
+        let Some(history) = self.history else { return Ok(()) };
+        let statement = sqlx::query(concat!(
+            "INSERT INTO policies (id, document, version, mac, ",
+            history_columns!(),
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+        ))
+        .bind(self.id())
+        .bind(self.document_column())
+        .bind(i64::from(self.version()))
+        .bind(mac);
+        bind_begun(statement, &history).execute(on).await?;
+        Ok(())
+    }
+
+    /// A policy never changes.
+    async fn update(&self, _on: &mut Connection, _mac: &[u8]) -> Result<bool, sqlx::Error> {
+        Ok(false)
+    }
+}
+
+/// The live keys of public scope by the version of their reach, lowest first, with the numbers of `most` keys each.
+pub(in crate::store) async fn public_keys(on: &mut Connection, most: usize) -> Result<Vec<PublicKeys>, sqlx::Error> {
+    let counted = sqlx::query(
+        "SELECT reach, COUNT(*) AS keys FROM api_keys WHERE scope = 0 AND revoked_at IS NULL \
+         GROUP BY reach ORDER BY reach",
+    );
+    let mut all = Vec::new();
+    for row in counted.fetch_all(&mut *on).await? {
+        let reach: i64 = row.try_get("reach")?;
+        let listed = sqlx::query(
+            "SELECT id FROM api_keys WHERE scope = 0 AND revoked_at IS NULL AND reach = $1 ORDER BY id LIMIT $2",
+        );
+        let listed = listed.bind(reach).bind(most as i64).fetch_all(&mut *on).await?;
+        let ids = listed.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?;
+        // What is no version was not written here, and stands for no key that passes.
+        let Ok(version) = u32::try_from(reach).map(PolicyVersion) else { continue };
+        all.push(PublicKeys { version, count: row.try_get("keys")?, ids });
+    }
+    Ok(all)
+}

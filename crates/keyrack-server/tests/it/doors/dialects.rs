@@ -1,0 +1,205 @@
+//! Each gateway's dialect: what it reads, whom it believes, and how it denies (reliability rules 4.6 and 4.7).
+
+use expect_test::expect;
+use keyrack_server::config::LimitHeaders;
+use serde_json::json;
+
+use super::{Answer, Opened, head, policy};
+
+/// Status and what says why.
+fn verdict(answer: &Answer) -> String {
+    let fields = ["x-keyrack-reason", "x-keyrack-status", "x-keyrack-detail", "retry-after", "www-authenticate"];
+    let shown: Vec<_> = fields.iter().map(|name| answer.field(name).unwrap_or("-")).collect();
+    assert_eq!(answer.field("cache-control"), Some("no-store"));
+    format!("{} {}", answer.status, shown.join(" | "))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn allow_is_200_with_every_identity_field() {
+    let doors = Opened::new().await;
+    let (id, key) = doors.key(json!({"name": "x", "role": "editor"})).await;
+    let answer = doors.nginx(&key, "GET", "/x");
+    let identity: Vec<_> = answer
+        .fields
+        .iter()
+        .filter(|(name, _)| name.starts_with("x-keyrack"))
+        .map(|(n, v)| format!("{n}: {v}"))
+        .collect();
+    let seq = doors.app.app.verifier.index().position();
+    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    assert_eq!(
+        identity,
+        [
+            format!("x-keyrack-key-id: {id}"),
+            "x-keyrack-project-id: 1".to_owned(),
+            "x-keyrack-organization-id: 1".to_owned(),
+            "x-keyrack-role: editor".to_owned(),
+            "x-keyrack-scope: secret".to_owned(),
+            format!("x-keyrack-seq: {seq}"),
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_gateway_is_denied_in_a_way_it_understands() {
+    let doors = Opened::new().await;
+    doors.apply(1, policy());
+    let (_, key) = doors.key(json!({"name": "x", "limits": [{"name": "r", "limit": 4, "period": "31d"}]})).await;
+    let bearer = format!("Bearer {key}");
+    let mut table = String::new();
+    let mut ask = |what: &str, bearer: &str, method: &str, path: &str| {
+        for dialect in ["nginx", "forward", "haproxy", "envoy"] {
+            let answer = match dialect {
+                "envoy" => {
+                    doors.send(&head(method, &format!("/v1/auth/envoy/-{path}"), &[("Authorization", bearer)]), "")
+                }
+                dialect => doors.get(
+                    &format!("/v1/auth/{dialect}"),
+                    &[
+                        ("Authorization", bearer),
+                        ("X-Original-Method", method),
+                        ("X-Original-URI", path),
+                        ("X-Forwarded-Method", method),
+                        ("X-Forwarded-Uri", path),
+                        ("X-Forwarded-Host", "api.example.com"),
+                        ("X-Forwarded-For", "203.0.113.9"),
+                    ],
+                ),
+            };
+            if answer.status != 200 {
+                assert_eq!(answer.field("content-type"), Some("application/problem+json"));
+                assert!(answer.json()["request_id"].as_str().unwrap().starts_with("req_"));
+            }
+            table += &format!("{what:<6} {dialect:<8} {}\n", verdict(&answer));
+        }
+    };
+    ask("bad", "Bearer sk_wrong", "GET", "/x");
+    ask("role", &bearer, "POST", "/x");
+    ask("spend", &bearer, "GET", "/x");
+    ask("rate", &bearer, "GET", "/x");
+    doors.app.app.verifier.index().trust_until(std::time::Duration::ZERO);
+    ask("unfit", &bearer, "GET", "/x");
+    expect![[r#"
+        bad    nginx    401 NOT_FOUND | 401 | - | - | Bearer realm="keyrack", error="invalid_token"
+        bad    forward  401 NOT_FOUND | 401 | - | - | Bearer realm="keyrack", error="invalid_token"
+        bad    haproxy  401 NOT_FOUND | 401 | - | - | Bearer realm="keyrack", error="invalid_token"
+        bad    envoy    401 NOT_FOUND | 401 | - | - | Bearer realm="keyrack", error="invalid_token"
+        role   nginx    403 FORBIDDEN | 403 | role | - | -
+        role   forward  403 FORBIDDEN | 403 | role | - | -
+        role   haproxy  403 FORBIDDEN | 403 | role | - | -
+        role   envoy    403 FORBIDDEN | 403 | role | - | -
+        spend  nginx    200 - | - | - | - | -
+        spend  forward  200 - | - | - | - | -
+        spend  haproxy  200 - | - | - | - | -
+        spend  envoy    200 - | - | - | - | -
+        rate   nginx    403 RATE_LIMITED | 429 | rate | 669600 | -
+        rate   forward  429 RATE_LIMITED | 429 | rate | 669600 | -
+        rate   haproxy  429 RATE_LIMITED | 429 | rate | 669600 | -
+        rate   envoy    429 RATE_LIMITED | 429 | rate | 669600 | -
+        unfit  nginx    403 UNAVAILABLE | 503 | - | 1 | -
+        unfit  forward  503 UNAVAILABLE | 503 | - | 1 | -
+        unfit  haproxy  503 UNAVAILABLE | 503 | - | 1 | -
+        unfit  envoy    403 UNAVAILABLE | 503 | - | 1 | -
+    "#]]
+    .assert_eq(&table);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_odd_is_denied_with_its_reason() {
+    let doors = Opened::new().await;
+    let (_, key) = doors.key(json!({"name": "x"})).await;
+    let bearer = format!("Bearer {key}");
+    let good = [
+        ("Authorization", bearer.as_str()),
+        ("X-Forwarded-Method", "GET"),
+        ("X-Forwarded-Uri", "/x"),
+        ("X-Forwarded-Host", "api.example.com"),
+        ("X-Forwarded-For", "203.0.113.9"),
+    ];
+    assert_eq!(doors.get("/v1/auth/forward", &good).status, 200);
+    let with = |name: &'static str, value: &'static str| {
+        good.iter().copied().filter(|(known, _)| *known != name).chain([(name, value)]).collect::<Vec<_>>()
+    };
+    let without = |name: &str| good.iter().copied().filter(|(known, _)| *known != name).collect::<Vec<_>>();
+    let twice = |name: &str| {
+        let again = good.iter().copied().find(|(known, _)| *known == name).unwrap();
+        good.iter().copied().chain([again]).collect::<Vec<_>>()
+    };
+    let also =
+        |name: &'static str, value: &'static str| good.iter().copied().chain([(name, value)]).collect::<Vec<_>>();
+    let mut table = String::new();
+    let mut ask = |what: &str, target: &str, fields: &[(&str, &str)]| {
+        table += &format!("{what:<28} {}\n", verdict(&doors.get(target, fields)));
+    };
+    let door = "/v1/auth/forward";
+    for (name, _) in good {
+        ask(&format!("no {name}"), door, &without(name));
+        ask(&format!("{name} twice"), door, &twice(name));
+    }
+    ask("two keys in one", door, &with("Authorization", "Bearer a, Bearer b"));
+    ask("another scheme", door, &with("Authorization", "Basic eDp5"));
+    ask("no space", door, &with("Authorization", "Bearer"));
+    ask("method in lower case", door, &with("X-Forwarded-Method", "get"));
+    ask("method of nothing", door, &with("X-Forwarded-Method", ""));
+    ask("path of nothing", door, &with("X-Forwarded-Uri", ""));
+    ask("whole URL as path", door, &with("X-Forwarded-Uri", "http://x/y"));
+    ask("host with a path", door, &with("X-Forwarded-Host", "a/b"));
+    ask("address of words", door, &with("X-Forwarded-For", "unknown"));
+    ask("address with a zone", door, &with("X-Forwarded-For", "fe80::1%eth0"));
+    ask("method override", door, &also("X-HTTP-Method-Override", "DELETE"));
+    ask("headers of another dialect", "/v1/auth/nginx", &good);
+    ask("unknown door", "/v1/auth/forward/policy", &good);
+    ask("a policy from the query", "/v1/auth/forward?policy=none", &good);
+    expect![[r#"
+        no Authorization             401 NOT_FOUND | 401 | credential_missing | - | Bearer realm="keyrack"
+        Authorization twice          401 NOT_FOUND | 401 | credential_repeated | - | Bearer realm="keyrack", error="invalid_token"
+        no X-Forwarded-Method        403 FORBIDDEN | 403 | method_missing | - | -
+        X-Forwarded-Method twice     403 FORBIDDEN | 403 | header_repeated | - | -
+        no X-Forwarded-Uri           403 FORBIDDEN | 403 | path_missing | - | -
+        X-Forwarded-Uri twice        403 FORBIDDEN | 403 | header_repeated | - | -
+        no X-Forwarded-Host          403 FORBIDDEN | 403 | host_missing | - | -
+        X-Forwarded-Host twice       403 FORBIDDEN | 403 | header_repeated | - | -
+        no X-Forwarded-For           403 FORBIDDEN | 403 | address_missing | - | -
+        X-Forwarded-For twice        403 FORBIDDEN | 403 | header_repeated | - | -
+        two keys in one              401 NOT_FOUND | 401 | credential_repeated | - | Bearer realm="keyrack", error="invalid_token"
+        another scheme               401 NOT_FOUND | 401 | credential_malformed | - | Bearer realm="keyrack", error="invalid_token"
+        no space                     401 NOT_FOUND | 401 | credential_malformed | - | Bearer realm="keyrack", error="invalid_token"
+        method in lower case         403 FORBIDDEN | 403 | method_malformed | - | -
+        method of nothing            403 FORBIDDEN | 403 | method_malformed | - | -
+        path of nothing              403 FORBIDDEN | 403 | path_malformed | - | -
+        whole URL as path            403 FORBIDDEN | 403 | path_malformed | - | -
+        host with a path             403 FORBIDDEN | 403 | host_malformed | - | -
+        address of words             403 FORBIDDEN | 403 | address_malformed | - | -
+        address with a zone          403 FORBIDDEN | 403 | address_malformed | - | -
+        method override              403 FORBIDDEN | 403 | method_override | - | -
+        headers of another dialect   403 FORBIDDEN | 403 | method_missing | - | -
+        unknown door                 403 FORBIDDEN | 403 | door_unknown | - | -
+        a policy from the query      200 - | - | - | - | -
+    "#]].assert_eq(&table);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_trusted_peers_are_believed() {
+    let doors = Opened::with("10.0.0.0/8", LimitHeaders::X).await;
+    let (_, key) = doors.key(json!({"name": "x"})).await;
+    let refused = doors.nginx(&key, "GET", "/x");
+    assert_eq!(verdict(&refused), "403 FORBIDDEN | 403 | peer_untrusted | - | -");
+    let bearer = format!("Bearer {key}");
+    let fields = [("Authorization", bearer.as_str()), ("X-Original-Method", "GET"), ("X-Original-URI", "/x")];
+    let local = doors.send_locally(&head("GET", "/v1/auth/nginx", &fields), "");
+    assert_eq!(local.status, 200, "whoever may open the socket is trusted");
+    assert_eq!(doors.verify(&json!({"key": key})).status, 200, "this door reads no header of others");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_prefix_without_its_mark_lets_no_client_choose_its_policy() {
+    let doors = Opened::new().await;
+    doors.apply(1, policy());
+    let admin = format!("Bearer {}", doors.app.admin());
+    let ask = |target: &str| verdict(&doors.send(&head("GET", target, &[("Authorization", &admin)]), ""));
+    assert!(ask("/v1/auth/envoy/-/things").starts_with("200"));
+    assert!(ask("/v1/auth/envoy/policy/strict/-/policy/default/-/x").starts_with("403 FORBIDDEN | 403 | closed"));
+    for target in ["/v1/auth/envoy/things", "/v1/auth/envoy", "/v1/auth/envoy/-"] {
+        assert!(ask(target).contains("door_unknown"), "{target}");
+    }
+}
