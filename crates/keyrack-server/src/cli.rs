@@ -26,6 +26,7 @@ mod progress;
 mod projects;
 mod session;
 mod url;
+mod usage;
 
 pub use exit::Exit;
 

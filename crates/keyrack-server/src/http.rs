@@ -21,6 +21,7 @@ pub mod problem;
 mod project_keys;
 mod projects;
 mod query;
+mod usage;
 
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ fn routes() -> (Router<Arc<App>>, OpenApi) {
     let (router, mut document) = OpenApiRouter::with_openapi(docs::empty_document())
         .routes(routes!(client::create_key, client::list_keys))
         .routes(routes!(client::read_key, client::change_key, client::revoke_key))
+        .routes(routes!(client::read_key_usage))
+        .routes(routes!(client::usage))
         .routes(routes!(client::me))
         .routes(routes!(client::audit))
         .routes(routes!(admin::me))
@@ -57,6 +60,8 @@ fn routes() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(admin::projects::read, admin::projects::change, admin::projects::archive))
         .routes(routes!(admin::project_keys::create, admin::project_keys::list))
         .routes(routes!(admin::project_keys::read, admin::project_keys::change, admin::project_keys::revoke))
+        .routes(routes!(admin::project_keys::read_usage))
+        .routes(routes!(admin::project_keys::project_usage))
         .routes(routes!(admin::members::list))
         .routes(routes!(admin::members::give, admin::members::take))
         .routes(routes!(operator::audit))

@@ -11,15 +11,17 @@ use super::ask::Consent;
 use super::listing::ListArgs;
 use super::output::Column;
 use super::session::{Common, Given};
+use super::usage::{self, UsageArgs};
 
 /// What a list of project keys shows.
-pub(super) const COLUMNS: [Column; 7] = [
+pub(super) const COLUMNS: [Column; 8] = [
     ("ID", "id"),
     ("NAME", "name"),
     ("SCOPE", "scope"),
     ("ROLE", "role"),
     ("VALUE", "value"),
     ("CREATED", "created_at"),
+    ("LAST USED", "last_used_at"),
     ("DESCRIPTION", "description"),
 ];
 
@@ -40,6 +42,8 @@ enum KeysCommand {
     List(ListArgs),
     /// Create a key and print its value, alone: KEY=$(keyrack keys create --name ci)
     Create(NewKey),
+    /// Show how often a key was used, or all keys of the project together
+    Usage(UsageArgs),
     /// Show a key
     Get {
         /// Number of the key
@@ -116,14 +120,16 @@ pub(super) fn project_roles() -> PossibleValuesParser {
 
 /// Runs `keyrack keys …`.
 pub(super) fn run(KeysArgs { common, project, command }: KeysArgs) -> Result<(), Box<dyn Error>> {
-    let (kind, keys) = match project {
-        Some(id) => (KeyKind::Organization, format!("/api/admin/projects/{id}/keys")),
-        None => (KeyKind::Secret, "/api/client/keys".to_owned()),
+    let (kind, place) = match project {
+        Some(id) => (KeyKind::Organization, format!("/api/admin/projects/{id}")),
+        None => (KeyKind::Secret, "/api/client".to_owned()),
     };
+    let keys = format!("{place}/keys");
     let session = common.session(kind)?;
     match command {
         KeysCommand::List(list) => session.list(&keys, &list.query(), &COLUMNS),
         KeysCommand::Create(new) => session.create(&keys, Some(&new.given().body()), "value"),
+        KeysCommand::Usage(asked) => usage::show(&session, &asked.path(&place)),
         KeysCommand::Get { id } => session.get(&format!("{keys}/{id}")),
         KeysCommand::Update(KeyChanges { id, name, scope, role, description, no_description }) => {
             let given = Given::default().with("name", name).with("scope", scope).with("role", role);

@@ -175,6 +175,12 @@ impl Session {
         self.change(&Method::GET, path, None)
     }
 
+    /// Shows what is at a path in a form of its own.
+    pub(super) fn show_as(&self, path: &str, form: impl FnOnce(&Value) -> String) -> Result<(), Box<dyn Error>> {
+        let reply = self.client.call(&Method::GET, path, None)?;
+        print(&if self.json { clean_json(&reply.text) } else { form(&reply.json()?) })
+    }
+
     /// Makes a call that needs no consent and prints no secret, and shows what comes back.
     pub(super) fn change(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<(), Box<dyn Error>> {
         self.show(&self.client.call(method, path, body)?)

@@ -7,7 +7,7 @@ use axum::response::Response;
 
 use super::audit_events;
 use super::caller::{As, ProjectAdmin, ProjectKey};
-use super::described::{AuditParams, ListParams, OnceHeader, Refused};
+use super::described::{AuditParams, ListParams, OnceHeader, Refused, UsageParams};
 use super::ended::Ended;
 use super::keys::{ChangeKey, CreateKey, KeyBody};
 use super::paging::Page;
@@ -15,6 +15,7 @@ use super::path::Ids;
 use super::problem::Problem;
 use super::project_keys::{self, Door};
 use super::projects::ProjectBody;
+use super::usage::{self, UsageBody};
 use super::{ok, to_json};
 use crate::app::App;
 use crate::audit::EntryBody;
@@ -102,6 +103,38 @@ pub(super) async fn revoke_key(
     Ids([id]): Ids<1>,
 ) -> Result<Response, Problem> {
     project_keys::revoke(app, caller, Door::Own, id).await
+}
+
+/// How often a key was used
+///
+/// Of a revoked key too. The last few seconds may be missing.
+#[utoipa::path(
+    get, path = "/api/client/keys/{keyId}/usage", operation_id = "readKeyUsage", tag = "Project keys",
+    params(("keyId" = i64, Path, description = "Number of the key", example = 4), UsageParams),
+    responses((status = 200, description = "Counts by step", body = UsageBody), Refused)
+)]
+pub(super) async fn read_key_usage(
+    State(app): State<Arc<App>>,
+    As(caller, _): As<ProjectAdmin>,
+    Ids([id]): Ids<1>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    usage::read(&app, &caller, Door::Own, Some(id), query.as_deref()).await
+}
+
+/// How often the keys of this project were used
+///
+/// All of them together, revoked ones included. The last few seconds may be missing.
+#[utoipa::path(
+    get, path = "/api/client/usage", operation_id = "readUsage", tag = "Project keys", params(UsageParams),
+    responses((status = 200, description = "Counts by step", body = UsageBody), Refused)
+)]
+pub(super) async fn usage(
+    State(app): State<Arc<App>>,
+    As(caller, _): As<ProjectAdmin>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    usage::read(&app, &caller, Door::Own, None, query.as_deref()).await
 }
 
 /// Which project a key is of

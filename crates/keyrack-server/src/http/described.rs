@@ -75,6 +75,22 @@ pub(super) struct AuditParams {
     until: Option<String>,
 }
 
+/// Which time a usage is asked for. It is widened to whole steps.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes a query in the OpenAPI document; `query::usage` reads it")]
+pub(super) struct UsageParams {
+    /// From this time; 24 hours before `to` if left out. At most 400 days before it.
+    #[param(format = DateTime)]
+    from: Option<String>,
+    /// Up to this time; now if left out.
+    #[param(format = DateTime)]
+    to: Option<String>,
+    /// `hour` (the default), `day` or `month`, of UTC.
+    #[param(pattern = "^(hour|day|month)$")]
+    step: Option<String>,
+}
+
 /// Replies that any call may give instead of what was asked for.
 pub(super) struct Refused;
 

@@ -12,6 +12,7 @@ use crate::key_limits::LimitBody;
 use crate::keys::{KeyPatch, Labels, LabelsPatch, MOST_DESCRIPTION_CHARACTERS, MOST_NAME_CHARACTERS, NewKey, Powers};
 use crate::store::StoreError;
 use crate::stored_key::StoredKey;
+use crate::usage::LastUse;
 
 /// A project's key on the wire.
 #[derive(Serialize, ToSchema)]
@@ -53,6 +54,12 @@ pub struct KeyBody<'a> {
     /// The policy at whose version its reach is frozen while its scope is public; 0 is before the first.
     #[schema(example = 1)]
     policy_version: u32,
+    /// When a verification last let it pass, up to a few seconds behind; null if none did.
+    #[schema(example = "2026-04-28T09:30:00.000Z", format = DateTime)]
+    last_used_at: Option<String>,
+    /// By which rule of the policy that was, if it is known.
+    #[schema(example = "POST /events")]
+    last_used_route: Option<&'a str>,
     /// Who made it.
     created_by: ActorBody,
     /// Who changed it last.
@@ -64,7 +71,7 @@ impl<'a> KeyBody<'a> {
     ///
     /// # Errors
     /// [`StoreError::Damaged`] if it is not a project's key.
-    pub(super) fn masked(key: &'a StoredKey) -> Result<Self, StoreError> {
+    pub(super) fn masked(key: &'a StoredKey, last_use: Option<&'a LastUse>) -> Result<Self, StoreError> {
         let Holder::Project { project, scope, role, .. } = key.holder else { return Err(of_another_kind(key)) };
         Ok(Self {
             id: key.id.0,
@@ -80,6 +87,8 @@ impl<'a> KeyBody<'a> {
             permissions: key.permissions.iter().collect(),
             limits: key.limits.iter().map(LimitBody::of).collect(),
             policy_version: key.reach.0,
+            last_used_at: last_use.map(|last| last.at.to_string()),
+            last_used_route: last_use.and_then(|last| last.route.as_deref()),
             created_by: key.history.created_by.body(),
             last_changed_by: key.history.changed_by.body(),
         })
@@ -90,7 +99,7 @@ impl<'a> KeyBody<'a> {
     /// # Errors
     /// [`StoreError::Damaged`] if it is not a project's key.
     pub(super) fn whole(key: &'a StoredKey, value: &'a ApiKey) -> Result<Self, StoreError> {
-        Ok(Self { value: value.expose(), ..Self::masked(key)? })
+        Ok(Self { value: value.expose(), ..Self::masked(key, None)? })
     }
 }
 

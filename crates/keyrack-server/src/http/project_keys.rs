@@ -20,7 +20,7 @@ use crate::listing::List;
 use crate::place::{Place, ProjectCaller};
 use crate::projects;
 use crate::refusal::Refusal;
-use crate::store::{Find, Need, StoreError};
+use crate::store::{Find, Need, Store, StoreError};
 use crate::stored_key::StoredKey;
 
 /// Which project is meant.
@@ -60,14 +60,9 @@ pub(super) async fn create(app: Arc<App>, caller: Caller, door: Door, request: R
 pub(super) async fn list(app: &App, caller: &Caller, door: Door, query: Option<&str>) -> Result<Response, Problem> {
     let place = door.open(&mut &*app.store, &caller.key).await?;
     let list = List::Keys(Place::Project(place.project));
-    paging::of_query(
-        app,
-        caller,
-        &list,
-        query,
-        |store, row| store.read_row::<StoredKey>(row),
-        |key| Ok(raw_json(&KeyBody::masked(key)?)),
-    )
+    paging::of_query(app, caller, &list, query, Store::read_key, |(key, last_use)| {
+        Ok(raw_json(&KeyBody::masked(key, last_use.as_ref())?))
+    })
     .await
 }
 
@@ -75,7 +70,8 @@ pub(super) async fn read(app: &App, caller: &Caller, door: Door, id: i64) -> Res
     let mut store = &*app.store;
     let place = door.open(&mut store, &caller.key).await?;
     let key = store.find::<StoredKey>((Place::Project(place.project), id)).await?.ok_or_else(Problem::missing)?;
-    Ok(ok(to_json(&KeyBody::masked(&key)?)))
+    let last_use = app.store.last_use(key.id).await?;
+    Ok(ok(to_json(&KeyBody::masked(&key, last_use.as_ref())?)))
 }
 
 pub(super) async fn change(
@@ -92,7 +88,8 @@ pub(super) async fn change(
             let Job { caller, writing, .. } = job;
             let place = door.open(writing, &caller.key).await?;
             let key = keys::change(writing, place, id, patch.clone(), &caller.by()).await?;
-            Ok(to_json(&KeyBody::masked(&key)?))
+            let last_use = writing.last_use(key.id).await?;
+            Ok(to_json(&KeyBody::masked(&key, last_use.as_ref())?))
         })
     })
     .await
@@ -111,7 +108,8 @@ pub(super) async fn revoke(app: Arc<App>, caller: Caller, door: Door, id: i64) -
                 writing.kill_in_memory_beneath(organization, Place::Project(project_id(project)), id);
             }
             let key = keys::revoke(writing, Place::Project(opened?.project), id, &caller.by()).await?;
-            Ok(to_json(&Ended::everywhere(KeyBody::masked(&key)?)))
+            let last_use = writing.last_use(key.id).await?;
+            Ok(to_json(&Ended::everywhere(KeyBody::masked(&key, last_use.as_ref())?)))
         })
     })
     .await

@@ -8,6 +8,7 @@ use crate::kept::{Kind, Tenant};
 use crate::listing::{
     ALL, AuditFilter, Cursors, DEFAULT_LIMIT, Direction, List, Listing, MOST_ROWS, MOST_ROWS_OF_ALL, Page, Sort,
 };
+use crate::usage::{BadRange, MOST_DAYS, Range, Step};
 
 /// Longest text that is searched for, in characters.
 const MOST_SEARCH_CHARACTERS: usize = 100;
@@ -78,6 +79,22 @@ pub(super) fn audit(query: Option<&str>, tenant: Tenant, cursors: &Cursors) -> R
     let message = "Use a cursor as it came, with the same sort, direction and filters.";
     let listing = anchored(listing, cursor.as_deref(), &list, cursors, message)?;
     Ok((list, ListQuery { listing, limit }))
+}
+
+/// Reads which time a usage is asked for; without a word the last 24 hours.
+///
+/// # Errors
+/// A problem that names the value that is wrong.
+pub(super) fn usage(query: Option<&str>, now: Timestamp) -> Result<Range, Problem> {
+    let [from, to, step] = values(query, ["from", "to", "step"])?;
+    let step = word("step", step.as_deref(), &Step::ALL)?.unwrap_or(Step::Hour);
+    let to = time("to", to.as_deref())?.unwrap_or(now);
+    let from = time("from", from.as_deref())?.unwrap_or_else(|| to.plus_seconds(-86_400));
+    Range::new(from, to, step).map_err(|bad| match bad {
+        BadRange::OutOfTime => wrong("from", "Send times from 1970 to 9997."),
+        BadRange::Empty => wrong("from", "Send a time before `to`, which is now if left out."),
+        BadRange::TooLong => wrong("from", &format!("Ask for at most {MOST_DAYS} days at once.")),
+    })
 }
 
 /// Reads `confirm`: only `true` confirms.

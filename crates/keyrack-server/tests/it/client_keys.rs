@@ -22,7 +22,7 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 377
+        content-length: 420
 
         {
           "id": 4,
@@ -42,6 +42,8 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
     
           ],
           "policy_version": 0,
+          "last_used_at": null,
+          "last_used_route": null,
           "created_by": {
             "kind": "secret_key",
             "id": 3
@@ -71,7 +73,7 @@ async fn read_shows_the_mask_only() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 353
+        content-length: 396
 
         {
           "id": 4,
@@ -91,6 +93,8 @@ async fn read_shows_the_mask_only() {
     
           ],
           "policy_version": 0,
+          "last_used_at": null,
+          "last_used_route": null,
           "created_by": {
             "kind": "secret_key",
             "id": 3
@@ -122,7 +126,7 @@ async fn create_takes_every_field_and_a_public_scope_makes_a_publishable_key() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 397
+        content-length: 440
 
         {
           "id": 4,
@@ -142,6 +146,8 @@ async fn create_takes_every_field_and_a_public_scope_makes_a_publishable_key() {
     
           ],
           "policy_version": 0,
+          "last_used_at": null,
+          "last_used_route": null,
           "created_by": {
             "kind": "secret_key",
             "id": 3
@@ -173,7 +179,7 @@ async fn list_shows_keys_masked_newest_first() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368612
         x-ratelimit-tier: starter
-        content-length: 830
+        content-length: 916
 
         {
           "results": [
@@ -195,6 +201,8 @@ async fn list_shows_keys_masked_newest_first() {
         
               ],
               "policy_version": 0,
+              "last_used_at": null,
+              "last_used_route": null,
               "created_by": {
                 "kind": "secret_key",
                 "id": 3
@@ -222,6 +230,8 @@ async fn list_shows_keys_masked_newest_first() {
         
               ],
               "policy_version": 0,
+              "last_used_at": null,
+              "last_used_route": null,
               "created_by": {
                 "kind": "secret_key",
                 "id": 3
@@ -258,7 +268,7 @@ async fn patch_changes_what_it_names_and_nothing_else() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 351
+        content-length: 394
 
         {
           "id": 4,
@@ -278,6 +288,8 @@ async fn patch_changes_what_it_names_and_nothing_else() {
     
           ],
           "policy_version": 0,
+          "last_used_at": null,
+          "last_used_route": null,
           "created_by": {
             "kind": "secret_key",
             "id": 3
@@ -345,7 +357,7 @@ async fn delete_kills_at_once_and_for_ever() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 369
+        content-length: 412
 
         {
           "id": 4,
@@ -365,6 +377,8 @@ async fn delete_kills_at_once_and_for_ever() {
     
           ],
           "policy_version": 0,
+          "last_used_at": null,
+          "last_used_route": null,
           "created_by": {
             "kind": "secret_key",
             "id": 3

@@ -15,12 +15,14 @@ use crate::app::Reply;
 const NOBODY: [i64; 2] = [4_000_000, 8_000_000_000];
 
 /// Every route of a tenant, and some of the operator's. `{p}` is a project, `{k}` a key, `{o}` an organization.
-const ROUTES: [(&str, &str); 35] = [
+const ROUTES: [(&str, &str); 39] = [
     ("GET", "/api/client/keys"),
     ("POST", "/api/client/keys"),
     ("GET", "/api/client/keys/{k}"),
     ("PATCH", "/api/client/keys/{k}"),
     ("DELETE", "/api/client/keys/{k}"),
+    ("GET", "/api/client/keys/{k}/usage"),
+    ("GET", "/api/client/usage"),
     ("GET", "/api/client/me"),
     ("GET", "/api/client/audit-events"),
     ("GET", "/api/admin/organizations/me"),
@@ -40,6 +42,8 @@ const ROUTES: [(&str, &str); 35] = [
     ("GET", "/api/admin/projects/{p}/keys/{k}"),
     ("PATCH", "/api/admin/projects/{p}/keys/{k}"),
     ("DELETE", "/api/admin/projects/{p}/keys/{k}"),
+    ("GET", "/api/admin/projects/{p}/keys/{k}/usage"),
+    ("GET", "/api/admin/projects/{p}/usage"),
     ("GET", "/api/admin/projects/{p}/members"),
     ("PUT", "/api/admin/projects/{p}/members/{k}"),
     ("DELETE", "/api/admin/projects/{p}/members/{k}"),

@@ -81,7 +81,7 @@ async fn every_reply_says_what_is_left_and_one_too_many_is_refused() {
         x-ratelimit-remaining: 9
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 354
+        content-length: 397
 
         {
           "id": 3,
@@ -101,6 +101,8 @@ async fn every_reply_says_what_is_left_and_one_too_many_is_refused() {
     
           ],
           "policy_version": 0,
+          "last_used_at": null,
+          "last_used_route": null,
           "created_by": {
             "kind": "host",
             "id": null

@@ -51,4 +51,5 @@ mod system_keys;
 mod tampering;
 mod tenancy_tampering;
 mod torture;
+mod usage;
 mod wire;

@@ -24,7 +24,7 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 389
+        content-length: 432
 
         {
           "id": 4,
@@ -44,6 +44,8 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
     
           ],
           "policy_version": 0,
+          "last_used_at": null,
+          "last_used_route": null,
           "created_by": {
             "kind": "organization_key",
             "id": 2
@@ -75,7 +77,7 @@ async fn list_shows_masks_only() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 469
+        content-length: 512
 
         {
           "results": [
@@ -97,6 +99,8 @@ async fn list_shows_masks_only() {
         
               ],
               "policy_version": 0,
+              "last_used_at": null,
+              "last_used_route": null,
               "created_by": {
                 "kind": "organization_key",
                 "id": 2
@@ -132,7 +136,7 @@ async fn read_shows_the_mask_only() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 365
+        content-length: 408
 
         {
           "id": 4,
@@ -152,6 +156,8 @@ async fn read_shows_the_mask_only() {
     
           ],
           "policy_version": 0,
+          "last_used_at": null,
+          "last_used_route": null,
           "created_by": {
             "kind": "organization_key",
             "id": 2
@@ -197,7 +203,7 @@ async fn patch_changes_what_it_names_and_nothing_else() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 365
+        content-length: 408
 
         {
           "id": 4,
@@ -217,6 +223,8 @@ async fn patch_changes_what_it_names_and_nothing_else() {
     
           ],
           "policy_version": 0,
+          "last_used_at": null,
+          "last_used_route": null,
           "created_by": {
             "kind": "organization_key",
             "id": 2
@@ -248,7 +256,7 @@ async fn delete_kills_at_once_and_for_ever() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 383
+        content-length: 426
 
         {
           "id": 4,
@@ -268,6 +276,8 @@ async fn delete_kills_at_once_and_for_ever() {
     
           ],
           "policy_version": 0,
+          "last_used_at": null,
+          "last_used_route": null,
           "created_by": {
             "kind": "organization_key",
             "id": 2

@@ -28,12 +28,14 @@ enum Access {
 }
 use Access::{Anyone, Operator, Organization, Project, Reaching, ReachingAsAdmin};
 
-const ROUTES: [(&str, &str, Access); 47] = [
+const ROUTES: [(&str, &str, Access); 51] = [
     ("get", "/api/client/keys", Project("admin")),
     ("post", "/api/client/keys", Project("admin")),
     ("get", "/api/client/keys/{keyId}", Project("admin")),
     ("patch", "/api/client/keys/{keyId}", Project("admin")),
     ("delete", "/api/client/keys/{keyId}", Project("admin")),
+    ("get", "/api/client/keys/{keyId}/usage", Project("admin")),
+    ("get", "/api/client/usage", Project("admin")),
     ("get", "/api/client/me", Project("support")),
     ("get", "/api/client/audit-events", Project("admin")),
     ("get", "/api/admin/organizations/me", Organization("member")),
@@ -52,6 +54,8 @@ const ROUTES: [(&str, &str, Access); 47] = [
     ("get", "/api/admin/projects/{projectId}/keys/{keyId}", ReachingAsAdmin),
     ("patch", "/api/admin/projects/{projectId}/keys/{keyId}", ReachingAsAdmin),
     ("delete", "/api/admin/projects/{projectId}/keys/{keyId}", ReachingAsAdmin),
+    ("get", "/api/admin/projects/{projectId}/keys/{keyId}/usage", ReachingAsAdmin),
+    ("get", "/api/admin/projects/{projectId}/usage", ReachingAsAdmin),
     ("get", "/api/admin/projects/{projectId}/members", Organization("admin")),
     ("put", "/api/admin/projects/{projectId}/members/{keyId}", Organization("admin")),
     ("delete", "/api/admin/projects/{projectId}/members/{keyId}", Organization("admin")),

@@ -25,7 +25,7 @@ async fn create_gives_the_value_once() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 386
+        content-length: 429
 
         {
           "id": 4,
@@ -45,6 +45,8 @@ async fn create_gives_the_value_once() {
     
           ],
           "policy_version": 0,
+          "last_used_at": null,
+          "last_used_route": null,
           "created_by": {
             "kind": "operator_key",
             "id": 1
@@ -77,7 +79,7 @@ async fn list_shows_system_keys_only_and_masked() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368611
         x-ratelimit-tier: starter
-        content-length: 421
+        content-length: 464
 
         {
           "results": [
@@ -99,6 +101,8 @@ async fn list_shows_system_keys_only_and_masked() {
         
               ],
               "policy_version": 0,
+              "last_used_at": null,
+              "last_used_route": null,
               "created_by": {
                 "kind": "operator_key",
                 "id": 1
@@ -136,7 +140,7 @@ async fn rotate_kills_the_old_value_and_gives_a_new_one() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 405
+        content-length: 448
 
         {
           "id": 5,
@@ -156,6 +160,8 @@ async fn rotate_kills_the_old_value_and_gives_a_new_one() {
     
           ],
           "policy_version": 0,
+          "last_used_at": null,
+          "last_used_route": null,
           "created_by": {
             "kind": "operator_key",
             "id": 1
@@ -206,7 +212,7 @@ async fn delete_kills_at_once_and_for_ever() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 378
+        content-length: 421
 
         {
           "id": 4,
@@ -226,6 +232,8 @@ async fn delete_kills_at_once_and_for_ever() {
     
           ],
           "policy_version": 0,
+          "last_used_at": null,
+          "last_used_route": null,
           "created_by": {
             "kind": "operator_key",
             "id": 1

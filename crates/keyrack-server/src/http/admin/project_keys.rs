@@ -6,13 +6,14 @@ use axum::extract::{RawQuery, Request, State};
 use axum::response::Response;
 
 use super::super::caller::{As, OrganizationMember};
-use super::super::described::{ListParams, OnceHeader, Refused};
+use super::super::described::{ListParams, OnceHeader, Refused, UsageParams};
 use super::super::ended::Ended;
 use super::super::keys::{ChangeKey, CreateKey, KeyBody};
 use super::super::paging::Page;
 use super::super::path::Ids;
 use super::super::problem::Problem;
 use super::super::project_keys::{self, Door};
+use super::super::usage::{self, UsageBody};
 use crate::app::App;
 
 /// Create a key in a project
@@ -111,4 +112,43 @@ pub(in crate::http) async fn revoke(
     Ids([project, id]): Ids<2>,
 ) -> Result<Response, Problem> {
     project_keys::revoke(app, caller, Door::Named(project), id).await
+}
+
+/// How often a key of a project was used
+///
+/// Of a revoked key too. The last few seconds may be missing.
+#[utoipa::path(
+    get, path = "/api/admin/projects/{projectId}/keys/{keyId}/usage", operation_id = "readProjectKeyUsage",
+    tag = "Keys of any project",
+    params(
+        ("projectId" = i64, Path, description = "Number of the project", example = 1),
+        ("keyId" = i64, Path, description = "Number of the key", example = 4),
+        UsageParams,
+    ),
+    responses((status = 200, description = "Counts by step", body = UsageBody), Refused)
+)]
+pub(in crate::http) async fn read_usage(
+    State(app): State<Arc<App>>,
+    As(caller, _): As<OrganizationMember>,
+    Ids([project, id]): Ids<2>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    usage::read(&app, &caller, Door::Named(project), Some(id), query.as_deref()).await
+}
+
+/// How often the keys of a project were used
+///
+/// All of them together, revoked ones included. The last few seconds may be missing.
+#[utoipa::path(
+    get, path = "/api/admin/projects/{projectId}/usage", operation_id = "readProjectUsage", tag = "Keys of any project",
+    params(("projectId" = i64, Path, description = "Number of the project", example = 1), UsageParams),
+    responses((status = 200, description = "Counts by step", body = UsageBody), Refused)
+)]
+pub(in crate::http) async fn project_usage(
+    State(app): State<Arc<App>>,
+    As(caller, _): As<OrganizationMember>,
+    Ids([project]): Ids<1>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    usage::read(&app, &caller, Door::Named(project), None, query.as_deref()).await
 }

@@ -23,8 +23,7 @@ use crate::listing::List;
 use crate::place::Place;
 use crate::projects;
 use crate::refusal::Refusal;
-use crate::store::{Need, StoreError};
-use crate::stored_key::StoredKey;
+use crate::store::{Need, Store, StoreError};
 
 /// A key that took the place of another.
 #[derive(Serialize, ToSchema)]
@@ -83,14 +82,9 @@ pub(in crate::http) async fn list(
 ) -> Result<Response, Problem> {
     let (_, place) = projects::reach(&mut &*app.store, &caller.key, project_id(project)).await?;
     let list = List::Keys(Place::System(place.project));
-    paging::of_query(
-        &app,
-        &caller,
-        &list,
-        query.as_deref(),
-        |store, row| store.read_row::<StoredKey>(row),
-        |key| Ok(raw_json(&KeyBody::masked(key)?)),
-    )
+    paging::of_query(&app, &caller, &list, query.as_deref(), Store::read_key, |(key, last_use)| {
+        Ok(raw_json(&KeyBody::masked(key, last_use.as_ref())?))
+    })
     .await
 }
 
@@ -155,7 +149,8 @@ pub(in crate::http) async fn revoke(
             }
             let (_, place) = opened?;
             let key = keys::revoke(writing, Place::System(place.project), id, &caller.by()).await?;
-            Ok(to_json(&Ended::everywhere(KeyBody::masked(&key)?)))
+            let last_use = writing.last_use(key.id).await?;
+            Ok(to_json(&Ended::everywhere(KeyBody::masked(&key, last_use.as_ref())?)))
         })
     })
     .await
