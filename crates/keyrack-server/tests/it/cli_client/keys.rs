@@ -56,7 +56,7 @@ fn list_is_a_table_for_people_and_json_for_programs() {
     }
     let list = person.says(&["keys", "list", "--sort", "name", "--direction", "asc", "--search", "sAm"]);
     let lines: Vec<_> = list.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
-    assert_eq!(lines[0], ["ID", "NAME", "SCOPE", "ROLE", "VALUE", "CREATED", "DESCRIPTION"]);
+    assert_eq!(lines[0], ["ID", "NAME", "SCOPE", "ROLE", "VALUE", "CREATED", "LAST", "USED", "DESCRIPTION"]);
     assert_eq!(lines.iter().map(|line| line[1]).collect::<Vec<_>>(), ["NAME", "a", "b", "other"]);
     assert_eq!((list.code, list.err.as_str()), (0, ""));
     assert!(!list.out.contains('\u{1b}'), "colour without a terminal: {:?}", list.out);
