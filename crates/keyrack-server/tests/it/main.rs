@@ -37,6 +37,7 @@ mod methods;
 mod operator_keys;
 mod organization_keys;
 mod organizations;
+mod policy;
 mod project_keys;
 mod projects;
 mod refusals;
