@@ -35,12 +35,8 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
           "is_system_key": false,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "created_by": {
             "kind": "secret_key",
@@ -84,12 +80,8 @@ async fn read_shows_the_mask_only() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
           "is_system_key": false,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "created_by": {
             "kind": "secret_key",
@@ -135,12 +127,8 @@ async fn create_takes_every_field_and_a_public_scope_makes_a_publishable_key() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": "for\nthe shop",
           "is_system_key": false,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "created_by": {
             "kind": "secret_key",
@@ -188,12 +176,8 @@ async fn list_shows_keys_masked_newest_first() {
               "updated_at": "2026-04-28T09:30:01.123Z",
               "description": null,
               "is_system_key": false,
-              "permissions": [
-        
-              ],
-              "limits": [
-        
-              ],
+              "permissions": [],
+              "limits": [],
               "policy_version": 0,
               "created_by": {
                 "kind": "secret_key",
@@ -215,12 +199,8 @@ async fn list_shows_keys_masked_newest_first() {
               "updated_at": "2026-04-28T09:30:00.123Z",
               "description": null,
               "is_system_key": false,
-              "permissions": [
-        
-              ],
-              "limits": [
-        
-              ],
+              "permissions": [],
+              "limits": [],
               "policy_version": 0,
               "created_by": {
                 "kind": "secret_key",
@@ -271,12 +251,8 @@ async fn patch_changes_what_it_names_and_nothing_else() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": null,
           "is_system_key": false,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "created_by": {
             "kind": "secret_key",
@@ -358,12 +334,8 @@ async fn delete_kills_at_once_and_for_ever() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": null,
           "is_system_key": false,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "created_by": {
             "kind": "secret_key",

@@ -38,12 +38,8 @@ async fn create_gives_the_value_once() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
           "is_system_key": true,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "created_by": {
             "kind": "operator_key",
@@ -92,12 +88,8 @@ async fn list_shows_system_keys_only_and_masked() {
               "updated_at": "2026-04-28T09:30:00.123Z",
               "description": null,
               "is_system_key": true,
-              "permissions": [
-        
-              ],
-              "limits": [
-        
-              ],
+              "permissions": [],
+              "limits": [],
               "policy_version": 0,
               "created_by": {
                 "kind": "operator_key",
@@ -149,12 +141,8 @@ async fn rotate_kills_the_old_value_and_gives_a_new_one() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": "port 587",
           "is_system_key": true,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "created_by": {
             "kind": "operator_key",
@@ -219,12 +207,8 @@ async fn delete_kills_at_once_and_for_ever() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": null,
           "is_system_key": true,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "created_by": {
             "kind": "operator_key",
