@@ -145,7 +145,12 @@ impl Reader {
         for (number, value) in values.iter().enumerate() {
             match value {
                 Value::String(method) if method.len() <= MOST_METHOD_BYTES => methods.push(method.clone()),
-                _ => {
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Array(_)
+                | Value::Object(_) => {
                     let message =
                         format!("use 1 to {MOST_METHOD_BYTES} of A-Z and '-', or \"*\" alone for all methods");
                     self.invalid(format!("{at}[{number}]"), &message);
