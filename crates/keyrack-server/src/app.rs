@@ -14,6 +14,7 @@ use crate::random::Random;
 use crate::replies::Replies;
 use crate::root_key::RootKey;
 use crate::store::Store;
+use crate::usage::Usage;
 
 /// The parts of a running installation.
 pub struct App {
@@ -33,6 +34,8 @@ pub struct App {
     pub refused_changes: AtomicU64,
     /// How often keys and addresses have called.
     pub limiter: Limiter,
+    /// What keys are used for.
+    pub usage: Arc<Usage>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Where random bytes come from.
@@ -52,6 +55,7 @@ impl App {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
+        let usage = Usage::new(Arc::clone(&store), Arc::clone(&verifier), Arc::clone(&clock), Arc::clone(&random));
         Self {
             store,
             verifier,
@@ -61,6 +65,7 @@ impl App {
             list_turns: ListTurns::default(),
             refused_changes: AtomicU64::new(0),
             limiter: Limiter::new(limits),
+            usage: Arc::new(usage),
             clock,
             random,
             problem_types,

@@ -34,4 +34,5 @@ pub mod store;
 pub mod stored_key;
 pub mod telemetry;
 pub mod tenancy;
+pub mod usage;
 pub mod wire;

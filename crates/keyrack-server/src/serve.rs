@@ -23,6 +23,7 @@ use crate::installation::{self, FirstKeys};
 use crate::random::OsRandom;
 use crate::root_key::{RootKey, RootKeyError};
 use crate::store::{DATABASE_FILE, Need, Store, StoreError};
+use crate::usage::Usage;
 use crate::wire::{self, Bound, WireSettings};
 
 /// Longest from the first byte of a connection to the end of its first request's head.
@@ -33,6 +34,8 @@ const IDLE_DEADLINE: Duration = Duration::from_secs(30);
 const WRITE_DEADLINE_MS: u32 = 30_000;
 /// Longest that requests under way are waited for when the process is told to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(25);
+/// Longest that the last uses may take to be written when the process stops.
+const LAST_USES_DEADLINE: Duration = Duration::from_secs(10);
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Why an installation could not be opened or served.
@@ -226,7 +229,12 @@ pub async fn run(
 
     let doors = wire::start(places.doors, wire_settings(config), Arc::new(doors)).map_err(ServeError::Doors)?;
     let handle = Handle::new();
-    let housekeeping = tokio::spawn(keep_house(Arc::clone(&store)));
+    let usage = Arc::clone(&app.usage);
+    let housekeeping = tokio::spawn(keep_house(Arc::clone(&store), Arc::clone(&usage)));
+    let writing_usage = tokio::spawn({
+        let usage = Arc::clone(&usage);
+        async move { usage.run().await }
+    });
     tokio::spawn({
         let handle = handle.clone();
         async move {
@@ -249,6 +257,8 @@ pub async fn run(
     if tokio::task::spawn_blocking(move || doors.stop()).await.is_err() {
         tracing::error!("the verification doors did not stop cleanly");
     }
+    writing_usage.abort();
+    write_last_uses(&usage).await;
     store.close().await;
     tracing::info!("stopped");
     served.map_err(ServeError::Serve)
@@ -270,13 +280,26 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Deadlines {
     }
 }
 
-/// Forgets replies when their day is over.
-async fn keep_house(store: Arc<Store>) {
+/// Writes what was counted since the last time, if the store takes it.
+async fn write_last_uses(usage: &Usage) {
+    let written = tokio::time::timeout(LAST_USES_DEADLINE, usage.flush()).await;
+    if !matches!(written, Ok(Ok(()))) {
+        tracing::warn!(keys = usage.pending_keys().await, "the last uses of keys were not written, and are lost");
+    }
+}
+
+/// Forgets replies when their day is over, and uses when nobody can ask for them any more.
+async fn keep_house(store: Arc<Store>, usage: Arc<Usage>) {
     let mut hourly = tokio::time::interval(HOUSEKEEPING_INTERVAL);
     loop {
         hourly.tick().await;
         if let Err(error) = forget_old_replies(&store).await {
             tracing::warn!(%error, "could not forget old replies; trying again in an hour");
+        }
+        match usage.forget_old().await {
+            Ok(0) => {}
+            Ok(forgotten) => tracing::info!(forgotten, "forgot hours of usage that are too old"),
+            Err(error) => tracing::warn!(%error, "could not forget old usage; trying again in an hour"),
         }
     }
 }

@@ -12,6 +12,7 @@ mod reading;
 mod sql;
 mod sqlite;
 mod transaction;
+mod usage;
 mod writing;
 
 use std::path::{Path, PathBuf};

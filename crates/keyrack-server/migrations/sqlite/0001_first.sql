@@ -176,3 +176,42 @@ CREATE TABLE replies (
 );
 
 CREATE INDEX replies_by_expiry ON replies (expires_at);
+
+-- How keys were used: counted in memory, added every few seconds. It has no MAC and is in no audit log. Hours are counted
+-- from 1970.
+CREATE TABLE key_usage (
+    key_id BIGINT NOT NULL,
+    project_id BIGINT NOT NULL,
+    hour BIGINT NOT NULL,
+    valid BIGINT NOT NULL,
+    forbidden BIGINT NOT NULL,
+    rate_limited BIGINT NOT NULL,
+    usage_exceeded BIGINT NOT NULL,
+    not_found BIGINT NOT NULL,
+    PRIMARY KEY (key_id, hour)
+) WITHOUT ROWID;
+
+-- For what a whole project used, and for what is too old.
+CREATE INDEX key_usage_by_project ON key_usage (project_id, hour);
+CREATE INDEX key_usage_by_hour ON key_usage (hour);
+
+CREATE TABLE key_last_use (
+    key_id BIGINT PRIMARY KEY,
+    at BIGINT NOT NULL,
+    route TEXT
+);
+
+-- Where keys stand with their quotas: window and count, as the index holds them.
+CREATE TABLE key_quotas (
+    key_id BIGINT NOT NULL,
+    name TEXT NOT NULL,
+    counted BIGINT NOT NULL,
+    PRIMARY KEY (key_id, name)
+) WITHOUT ROWID;
+
+-- The newest batch of uses that each process wrote, in the transaction that holds it: so none is added twice.
+CREATE TABLE usage_writers (
+    writer BIGINT PRIMARY KEY,
+    batch BIGINT NOT NULL,
+    at BIGINT NOT NULL
+);

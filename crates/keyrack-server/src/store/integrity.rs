@@ -69,6 +69,7 @@ impl Store {
         }
         writer.applied = head.seq;
         self.verifier.index().set_position(head.seq);
+        self.restore_quotas(&mut snapshot).await;
         self.verifier.index().mark_loaded();
         Ok(loaded)
     }

@@ -6,6 +6,7 @@ mod pages;
 mod policies;
 mod replies;
 mod tenancy;
+mod usage;
 
 use std::future::Future;
 
@@ -17,11 +18,15 @@ pub(super) use self::audit::{
     Head, audit_head, changes_after, entry_of, for_each_audit_entry, insert_audit_entries, insert_audit_head,
     set_audit_head, take_seqs,
 };
-pub(super) use self::keys::{count_live_keys, live_keys};
+pub(super) use self::keys::{count_live_keys, key_ever, live_keys};
 pub(super) use self::pages::{anchor_of, key_of_member, page};
 pub(super) use self::policies::public_keys;
 pub(super) use self::replies::{delete_expired_replies, insert_reply, reply};
 pub(super) use self::tenancy::{beneath, counts_beneath, live_projects, members_of, username_is_taken};
+pub(super) use self::usage::{
+    add_counts, delete_hours, delete_writers, has_hours_before, hours, last_use, last_use_of, note_batch,
+    note_last_uses, note_quotas, quotas,
+};
 use super::{Effect, StoreError};
 use crate::actor::{Actor, ActorKind};
 use crate::clock::Timestamp;

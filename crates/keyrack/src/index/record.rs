@@ -101,6 +101,12 @@ impl Record {
         self.owner.load(Ordering::Relaxed) == owner_of(holder)
     }
 
+    /// The project it belongs to, if it is a project's key.
+    pub(super) fn project(&self) -> Option<ProjectId> {
+        let project = upper(self.owner.load(Ordering::Relaxed));
+        (project > 0).then_some(ProjectId(project))
+    }
+
     /// The organization it belongs to; 0 for an operator's key.
     pub(super) fn organization(&self) -> OrganizationId {
         OrganizationId(lower(self.owner.load(Ordering::Relaxed)))

@@ -6,7 +6,7 @@ use super::Live;
 use super::record::{Read, Record, lower, upper};
 use super::table::Table;
 use crate::policy::RouteNumber;
-use crate::{KeyId, LimitPlan, Now, Window};
+use crate::{KeyId, LimitPlan, Now, ProjectId, Window};
 
 /// Stands where a request was not asked about.
 const NO_ROUTE: u16 = u16::MAX;
@@ -26,6 +26,8 @@ pub(crate) enum Outcome {
 pub struct Uses {
     /// The key.
     pub id: KeyId,
+    /// The project it belongs to, unless it is an organization's or an operator's.
+    pub project: Option<ProjectId>,
     /// Requests that it let pass.
     pub passed: u32,
     /// Requests it did not reach far enough for.
@@ -101,6 +103,7 @@ impl Table {
             let refused = upper(first);
             each(Uses {
                 id: record.id(),
+                project: record.project(),
                 passed: lower(first),
                 forbidden: if is_dead { 0 } else { refused },
                 limited: lower(second),

@@ -135,6 +135,17 @@ impl Table for StoredKey {
     }
 }
 
+/// A key of a place, live or dead.
+pub(in crate::store) async fn key_ever(
+    on: &mut Connection,
+    place: Place,
+    id: KeyId,
+) -> Result<Option<Row>, sqlx::Error> {
+    let (condition, number) = place.condition();
+    let statement = format!("SELECT {} FROM api_keys WHERE {condition} AND id = $2", StoredKey::COLUMNS);
+    sqlx::query(AssertSqlSafe(statement)).bind(number).bind(id.0).fetch_optional(on).await
+}
+
 /// The live keys of a place whose numbers are above `after`, so many at most, lowest first.
 pub(in crate::store) async fn live_keys(
     on: &mut Connection,

@@ -5,6 +5,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection as Connection};
 
 use super::audit::entry_columns;
 use super::tenancy::beneath_columns;
+use super::usage::last_use_columns;
 use super::{Row, Table};
 use crate::listing::{Anchor, AuditFilter, List, Listing, Sort, SortValue, fold};
 use crate::stored_key::StoredKey;
@@ -25,8 +26,8 @@ fn source(list: &List, sort: Sort) -> Source {
     };
     match list {
         List::Keys(_) => Source {
-            columns: StoredKey::COLUMNS.to_owned(),
-            from: "api_keys",
+            columns: format!("{}, {}", StoredKey::COLUMNS, last_use_columns!()),
+            from: "api_keys LEFT JOIN key_last_use ON key_last_use.key_id = api_keys.id",
             id: "id",
             sorted_by: sort.pick(["created_at", "updated_at", "name_folded", "role", "id"]),
             searched: &["name_folded", "description_folded"],
