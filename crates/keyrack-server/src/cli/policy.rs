@@ -143,14 +143,11 @@ fn apply(session: &Session, query: &str, document: &Value) -> Result<(), Box<dyn
     for gain in field("publishable_keys").as_array().into_iter().flatten() {
         let routes: Vec<_> = gain["would_gain"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let ids: Vec<_> = gain["ids"].as_array().into_iter().flatten().map(Value::to_string).collect();
-        print(&format!(
-            "{} publishable key(s) issued under version {} would gain {}.\n  Widen one with: keyrack keys widen ID --to {version}\n  \
-             Their numbers: {}",
-            gain["keys"],
-            gain["policy_version"],
-            routes.join(", "),
-            ids.join(" ")
-        ))?;
+        let (keys, before, routes, ids) = (&gain["keys"], &gain["policy_version"], routes.join(", "), ids.join(" "));
+        print(&format!("{keys} publishable key(s) issued under version {before} would gain {routes}: {ids}"))?;
+        if !would {
+            print(&format!("  Each gains it with: keyrack keys widen ID --to {version}"))?;
+        }
     }
     Ok(())
 }

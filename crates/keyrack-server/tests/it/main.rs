@@ -26,6 +26,7 @@ mod disk;
 mod doors;
 mod errors;
 mod flips;
+mod gateways;
 mod half_done;
 mod idempotency;
 mod isolation;

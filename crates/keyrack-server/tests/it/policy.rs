@@ -1,5 +1,7 @@
 //! The policy: applied as a whole, in force at once and after a restart, in the log, and never quietly another one.
 
+use axum::body::Body;
+use axum::http::Request;
 use keyrack::{Ask, AskedRequest, Now};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions as _, Executor as _};
@@ -102,6 +104,13 @@ async fn every_fault_is_named_at_once() {
         assert!(params.iter().any(|param| param == expected), "{expected} of {params:?}");
     }
     assert_eq!(app.as_operator(("GET", ROUTE), None).await.json()["version"], 0);
+
+    let rule = r#"{"methods": ["GET"], "path": "/a", "role": "support", "public": false, "public": true}"#;
+    let twice =
+        format!(r#"{{"policies": [{{"name": "default", "read": "none", "write": "none", "rules": [{rule}]}}]}}"#);
+    let bearer = format!("Bearer {}", app.first_keys.operator.expose());
+    let request = Request::put(ROUTE).header("Authorization", bearer).header("Content-Type", "application/json");
+    assert_eq!(app.send(request.body(Body::from(twice)).unwrap()).await.status, 400, "a field that is there twice");
 }
 
 #[tokio::test]

@@ -136,6 +136,10 @@ pub(in crate::http) async fn apply(
     let bytes = body::read_most(&parts.headers, body, MOST_DOCUMENT_BYTES).await?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|_malformed| body::malformed())?;
     let (document, compiled) = document::read(&value).map_err(|faults| problem(&faults))?;
+    // What was sent twice, one reader takes the first of and another the last: this one takes neither.
+    if serde_json::from_slice::<Document>(&bytes).is_err() {
+        return Err(Problem::param(Code::ParameterInvalidFormat, "body", "A field is there more than once."));
+    }
     let (document, compiled) = (Arc::new(document), Arc::new(compiled));
     if dry_run {
         let previous = app.verifier.policies().version();
