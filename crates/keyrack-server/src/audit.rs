@@ -132,7 +132,7 @@ pub struct EntryBody<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Target)]
 pub struct TargetBody {
-    /// `key`, `project`, `organization` or `member`.
+    /// `key`, `project`, `organization`, `member` or `policy`.
     #[schema(example = "key")]
     kind: &'static str,
     /// Its number.

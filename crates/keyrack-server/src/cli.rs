@@ -21,6 +21,7 @@ mod login;
 mod operator;
 mod organization;
 mod output;
+mod policy;
 mod profile;
 mod progress;
 mod projects;
@@ -88,6 +89,8 @@ enum Command {
     OrgKeys(organization::OrgKeysArgs),
     /// Look after the installation: its organizations, system keys and operator keys
     Operator(operator::OperatorArgs),
+    /// Say which key may call which endpoint of your API
+    Policy(policy::PolicyArgs),
     /// Look at a key itself
     Key {
         #[command(subcommand)]
@@ -138,6 +141,7 @@ pub async fn run(Cli { before, command }: Cli) -> Result<(), Box<dyn Error>> {
         Command::Org { common } => return off_host(&before, || organization::show(&common)),
         Command::OrgKeys(args) => return off_host(&before, || organization::run(args)),
         Command::Operator(args) => return off_host(&before, || operator::run(args)),
+        Command::Policy(args) => return off_host(&before, || policy::run(args)),
         Command::Key { command } => return off_host(&before, || local::inspect(&command)),
         Command::Completions { shell } => return off_host(&before, || local::completions(shell)),
         Command::Man(args) => return off_host(&before, || local::man(&args)),

@@ -74,6 +74,7 @@ fn routes() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(operator::system_keys::rotate))
         .routes(routes!(operator::operator_keys::create, operator::operator_keys::list))
         .routes(routes!(operator::operator_keys::revoke))
+        .routes(routes!(operator::policy::read, operator::policy::apply))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(docs::openapi_json))

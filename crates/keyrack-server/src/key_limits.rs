@@ -60,16 +60,26 @@ impl<'a> LimitBody<'a> {
     }
 }
 
-/// Reads the limits of a setting: `name=limit/period` or `name=limit/period:burst`, with spaces between them.
-pub fn of_setting(text: &str) -> Option<Vec<Limit>> {
-    let limit = |word: &str| {
+/// Reads one limit: `name=limit/period` or `name=limit/period:burst`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn of_word(word: &str) -> Result<Limit, String> {
+    const SHAPE: &str = "must be NAME=LIMIT/PERIOD or NAME=LIMIT/PERIOD:BURST, such as requests=100/1m:20";
+    let parts = || {
         let (name, rest) = word.split_once('=')?;
         let (limit, rest) = rest.split_once('/')?;
         let (period, burst) = rest.split_once(':').map_or((rest, None), |(period, burst)| (period, Some(burst)));
-        let burst = burst.map(str::parse).transpose().ok()?;
-        Limit::new(name, limit.parse().ok()?, period.parse().ok()?, burst).ok()
+        Some((name, limit.parse().ok()?, period, burst.map(str::parse).transpose().ok()?))
     };
-    let limits: Vec<_> = text.split_ascii_whitespace().map(limit).collect::<Option<_>>()?;
+    let (name, limit, period, burst) = parts().ok_or(SHAPE)?;
+    let made = period.parse().and_then(|period| Limit::new(name, limit, period, burst));
+    made.map_err(|bad| format!("{} {bad}", LimitBody::field_of(bad)))
+}
+
+/// Reads the limits of a setting: [`of_word`], with spaces between them.
+pub fn of_setting(text: &str) -> Option<Vec<Limit>> {
+    let limits: Vec<_> = text.split_ascii_whitespace().map(of_word).collect::<Result<_, _>>().ok()?;
     let names: std::collections::HashSet<_> = limits.iter().map(Limit::name).collect();
     (names.len() == limits.len() && limits.len() <= MOST_LIMITS - MOST_OWN_LIMITS).then_some(limits)
 }

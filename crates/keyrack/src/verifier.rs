@@ -124,6 +124,9 @@ impl Verdict {
     }
 }
 
+/// A key that may pass: by which rule, if a request was asked about, and where it stands with its limits.
+type Passed = (VerifiedKey, Option<RouteNumber>, Option<LimitState>);
+
 /// How many keys of a batch are looked up at once.
 const AT_ONCE: usize = 16;
 
@@ -242,7 +245,7 @@ impl Verifier {
         holder: Holder,
         ask: &Ask<'_>,
         now: Now,
-    ) -> Result<(VerifiedKey, Option<RouteNumber>, Option<LimitState>), (NoPass, Option<LimitState>)> {
+    ) -> Result<Passed, (NoPass, Option<LimitState>)> {
         let denied = |denial: Denial| (NoPass::Denied(denial), None);
         let reach = Reach { project: ask.project, organization: ask.organization, permission: ask.permission };
         let (verified, scope, role) =

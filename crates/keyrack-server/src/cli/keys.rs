@@ -4,7 +4,7 @@ use std::error::Error;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use keyrack::{KeyKind, ProjectRole, Scope};
+use keyrack::{KeyKind, Limit, ProjectRole, Scope};
 use ureq::http::Method;
 
 use super::ask::Consent;
@@ -12,6 +12,7 @@ use super::listing::ListArgs;
 use super::output::Column;
 use super::session::{Common, Given};
 use super::usage::{self, UsageArgs};
+use crate::key_limits::{self, LimitBody};
 
 /// What a list of project keys shows.
 pub(super) const COLUMNS: [Column; 8] = [
@@ -51,6 +52,14 @@ enum KeysCommand {
     },
     /// Change a key; its value stays
     Update(KeyChanges),
+    /// Let a publishable key reach what was opened after it was issued
+    Widen {
+        /// Number of the key
+        id: u64,
+        /// The policy to freeze its reach at
+        #[arg(long, value_name = "VERSION")]
+        to: u32,
+    },
     /// Revoke a key: dead at once, and for ever
     Revoke {
         /// Number of the key
@@ -75,6 +84,29 @@ pub(super) struct NewKey {
     /// What people say of it
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
+    #[command(flatten)]
+    powers: Powers,
+}
+
+/// What a key may do besides its role, and how often.
+#[derive(Debug, Args)]
+struct Powers {
+    /// A permission to hold; may be given often
+    #[arg(long, value_name = "RESOURCE:ACTION")]
+    permission: Vec<String>,
+    /// A limit of its own, such as requests=100/1m:20 or monthly=50000/month; may be given often
+    #[arg(long, value_name = "NAME=LIMIT/PERIOD", value_parser = key_limits::of_word)]
+    limit: Vec<Limit>,
+}
+
+impl Powers {
+    /// Adds what was given of them.
+    fn add_to(&self, given: Given) -> Given {
+        let permissions = (!self.permission.is_empty()).then(|| self.permission.clone());
+        let limits: Vec<_> = self.limit.iter().map(LimitBody::of).collect();
+        let limits = (!limits.is_empty()).then(|| serde_json::to_value(limits).unwrap_or_default());
+        given.with("permissions", permissions).with("limits", limits)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -96,20 +128,20 @@ struct KeyChanges {
     /// Take the description away
     #[arg(long, conflicts_with = "description")]
     no_description: bool,
+    #[command(flatten)]
+    powers: Powers,
 }
 
 impl NewKey {
     /// The body that asks for it.
     pub(super) fn given(self) -> Given {
-        Given::default()
-            .with("name", Some(self.name))
-            .with("scope", self.scope)
-            .with("role", self.role)
-            .with("description", self.description)
+        let given = Given::default().with("name", Some(self.name)).with("scope", self.scope);
+        self.powers.add_to(given.with("role", self.role).with("description", self.description))
     }
 }
 
-fn scopes() -> PossibleValuesParser {
+/// The scopes a project key can have.
+pub(super) fn scopes() -> PossibleValuesParser {
     Scope::ALL.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().into()
 }
 
@@ -131,9 +163,13 @@ pub(super) fn run(KeysArgs { common, project, command }: KeysArgs) -> Result<(),
         KeysCommand::Create(new) => session.create(&keys, Some(&new.given().body()), "value"),
         KeysCommand::Usage(asked) => usage::show(&session, &asked.path(&place)),
         KeysCommand::Get { id } => session.get(&format!("{keys}/{id}")),
-        KeysCommand::Update(KeyChanges { id, name, scope, role, description, no_description }) => {
-            let given = Given::default().with("name", name).with("scope", scope).with("role", role);
+        KeysCommand::Update(KeyChanges { id, name, scope, role, description, no_description, powers }) => {
+            let given = powers.add_to(Given::default().with("name", name).with("scope", scope).with("role", role));
             let changes = given.with_description(description, no_description).changes()?;
+            session.change(&Method::PATCH, &format!("{keys}/{id}"), Some(&changes))
+        }
+        KeysCommand::Widen { id, to } => {
+            let changes = Given::default().with("policy_version", Some(to)).changes()?;
             session.change(&Method::PATCH, &format!("{keys}/{id}"), Some(&changes))
         }
         KeysCommand::Revoke { id, consent } => session.revoke(&format!("{keys}/{id}"), consent),

@@ -170,6 +170,21 @@ impl Session {
         }
     }
 
+    /// Whether the result is for programs.
+    pub(super) const fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Makes a call, and gives what comes back.
+    pub(super) fn told(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Map<String, Value>, Failure> {
+        self.client.call(method, path, body)?.json()
+    }
+
     /// Shows one object.
     pub(super) fn get(&self, path: &str) -> Result<(), Box<dyn Error>> {
         self.change(&Method::GET, path, None)

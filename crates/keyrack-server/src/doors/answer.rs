@@ -92,7 +92,6 @@ pub(super) fn push_number(out: &mut Vec<u8>, number: u64) {
     let mut digits = [b'0'; 20];
     let (mut rest, mut length) = (number, 0);
     for digit in digits.iter_mut().rev() {
-        #[expect(clippy::cast_possible_truncation, reason = "below 10")]
         let value = (rest % 10) as u8;
         *digit = b'0' + value;
         rest /= 10;

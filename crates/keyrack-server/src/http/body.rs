@@ -22,8 +22,16 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// # Errors
 /// A problem for another media type, any content encoding, a body too large, too slow or broken off.
 pub async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
+    read_most(headers, body, MOST_BODY_BYTES).await
+}
+
+/// The bytes of a JSON body of another largest size.
+///
+/// # Errors
+/// As for [`read`].
+pub async fn read_most(headers: &HeaderMap, body: Body, most: usize) -> Result<Vec<u8>, Problem> {
     check_type(headers)?;
-    collect(body).await
+    collect(body, most).await
 }
 
 /// The bytes of a JSON body, or none: then its type does not matter.
@@ -31,7 +39,7 @@ pub async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
 /// # Errors
 /// As for [`read`].
 pub async fn read_if_any(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
-    let bytes = collect(body).await?;
+    let bytes = collect(body, MOST_BODY_BYTES).await?;
     if !bytes.is_empty() {
         check_type(headers)?;
     }
@@ -53,19 +61,20 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn collect(body: Body) -> Result<Vec<u8>, Problem> {
-    let collected = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, MOST_BODY_BYTES).collect()).await;
+async fn collect(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
+    let collected = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, most).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Problem::new(Code::BodyTooLarge, format!("Send at most {MOST_BODY_BYTES} bytes.")))
+            Err(Problem::new(Code::BodyTooLarge, format!("Send at most {most} bytes.")))
         }
         Ok(Err(_)) => Err(malformed()),
         Err(_elapsed) => Err(Problem::new(Code::RequestTimeout, "The body did not arrive in time. Send it again.")),
     }
 }
 
-fn malformed() -> Problem {
+/// The problem of a body that is not JSON.
+pub(super) fn malformed() -> Problem {
     Problem::param(Code::ParameterInvalidFormat, "body", "The body is not valid JSON. Send one JSON object.")
 }
 

@@ -64,8 +64,8 @@ pub(super) struct AuditParams {
     /// What was done, such as `key.create`.
     #[param(pattern = "^[a-z._]+$", max_length = 64)]
     action: Option<String>,
-    /// To what: `key`, `organization`, `project` or `member`, or one of them, such as `key:4`.
-    #[param(pattern = "^(key|organization|project|member)(:[1-9][0-9]*)?$")]
+    /// To what: `key`, `organization`, `project`, `member` or `policy`, or one of them, such as `key:4`.
+    #[param(pattern = "^(key|organization|project|member|policy)(:[1-9][0-9]*)?$")]
     target: Option<String>,
     /// Not before this time.
     #[param(format = DateTime)]

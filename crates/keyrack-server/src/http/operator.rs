@@ -2,6 +2,7 @@
 
 pub(super) mod operator_keys;
 pub(super) mod organizations;
+pub(super) mod policy;
 pub(super) mod system_keys;
 
 use std::sync::Arc;

@@ -52,7 +52,8 @@ pub fn read(value: &Value) -> Result<(Document, Policies), Vec<Fault>> {
         Ok(_) => {}
         Err(more) => {
             // Where something else stands in for what cannot be read, only that it cannot be read is said.
-            let is_new = |at: &str| !faults.iter().any(|known| is_within(at, &known.at) && !known.at.is_empty());
+            let stands_in = |known: &Fault| !matches!(known.wrong, Wrong::Unknown(_)) && !known.at.is_empty();
+            let is_new = |at: &str| !faults.iter().any(|known| stands_in(known) && is_within(at, &known.at));
             let more: Vec<_> = more.into_iter().filter(|fault| is_new(&fault.at)).collect();
             faults.extend(more.into_iter().map(|fault| Fault {
                 at: fault.at,
@@ -144,7 +145,12 @@ impl Reader {
         for (number, value) in values.iter().enumerate() {
             match value {
                 Value::String(method) if method.len() <= MOST_METHOD_BYTES => methods.push(method.clone()),
-                _ => {
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Array(_)
+                | Value::Object(_) => {
                     let message =
                         format!("use 1 to {MOST_METHOD_BYTES} of A-Z and '-', or \"*\" alone for all methods");
                     self.invalid(format!("{at}[{number}]"), &message);

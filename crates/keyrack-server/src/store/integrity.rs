@@ -68,8 +68,8 @@ impl Store {
             loaded.refused += self.explain(&mut snapshot, loaded.refused).await?;
         }
         writer.applied = head.seq;
-        self.restore_quotas(&mut snapshot).await;
         self.verifier.index().set_position(head.seq);
+        self.restore_quotas(&mut snapshot).await;
         self.verifier.index().mark_loaded();
         Ok(loaded)
     }

@@ -109,7 +109,13 @@ fn indent(json: &str) -> String {
             }
             '}' | ']' => {
                 depth -= 1;
-                out += &format!("\n{:1$}", "", depth * 2);
+                // Nothing in it: no lines for it either.
+                let kept = out.trim_end().len();
+                if out[..kept].ends_with(['{', '[']) {
+                    out.truncate(kept);
+                } else {
+                    out += &format!("\n{:1$}", "", depth * 2);
+                }
                 out.push(c);
             }
             ',' => out += &format!(",\n{:1$}", "", depth * 2),

@@ -35,12 +35,8 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
           "is_system_key": false,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "last_used_at": null,
           "last_used_route": null,
@@ -86,12 +82,8 @@ async fn read_shows_the_mask_only() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
           "is_system_key": false,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "last_used_at": null,
           "last_used_route": null,
@@ -139,12 +131,8 @@ async fn create_takes_every_field_and_a_public_scope_makes_a_publishable_key() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": "for\nthe shop",
           "is_system_key": false,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "last_used_at": null,
           "last_used_route": null,
@@ -162,6 +150,7 @@ async fn create_takes_every_field_and_a_public_scope_makes_a_publishable_key() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "two keys, shown whole")]
 async fn list_shows_keys_masked_newest_first() {
     let app = TestApp::new().await;
     app.create(json!({"name": "first"})).await;
@@ -194,12 +183,8 @@ async fn list_shows_keys_masked_newest_first() {
               "updated_at": "2026-04-28T09:30:01.123Z",
               "description": null,
               "is_system_key": false,
-              "permissions": [
-        
-              ],
-              "limits": [
-        
-              ],
+              "permissions": [],
+              "limits": [],
               "policy_version": 0,
               "last_used_at": null,
               "last_used_route": null,
@@ -223,12 +208,8 @@ async fn list_shows_keys_masked_newest_first() {
               "updated_at": "2026-04-28T09:30:00.123Z",
               "description": null,
               "is_system_key": false,
-              "permissions": [
-        
-              ],
-              "limits": [
-        
-              ],
+              "permissions": [],
+              "limits": [],
               "policy_version": 0,
               "last_used_at": null,
               "last_used_route": null,
@@ -281,12 +262,8 @@ async fn patch_changes_what_it_names_and_nothing_else() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": null,
           "is_system_key": false,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "last_used_at": null,
           "last_used_route": null,
@@ -370,12 +347,8 @@ async fn delete_kills_at_once_and_for_ever() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": null,
           "is_system_key": false,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "last_used_at": null,
           "last_used_route": null,

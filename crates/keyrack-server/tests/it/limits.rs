@@ -94,12 +94,8 @@ async fn every_reply_says_what_is_left_and_one_too_many_is_refused() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
           "is_system_key": false,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "last_used_at": null,
           "last_used_route": null,

@@ -37,12 +37,8 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
           "is_system_key": false,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "last_used_at": null,
           "last_used_route": null,
@@ -92,12 +88,8 @@ async fn list_shows_masks_only() {
               "updated_at": "2026-04-28T09:30:00.123Z",
               "description": null,
               "is_system_key": false,
-              "permissions": [
-        
-              ],
-              "limits": [
-        
-              ],
+              "permissions": [],
+              "limits": [],
               "policy_version": 0,
               "last_used_at": null,
               "last_used_route": null,
@@ -149,12 +141,8 @@ async fn read_shows_the_mask_only() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
           "is_system_key": false,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "last_used_at": null,
           "last_used_route": null,
@@ -216,12 +204,8 @@ async fn patch_changes_what_it_names_and_nothing_else() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": "for CI",
           "is_system_key": false,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "last_used_at": null,
           "last_used_route": null,
@@ -269,12 +253,8 @@ async fn delete_kills_at_once_and_for_ever() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": null,
           "is_system_key": false,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "last_used_at": null,
           "last_used_route": null,

@@ -340,7 +340,7 @@ async fn what_decides_something_is_no_field_of_any_body() {
     let project = json!({"name": "x", "locale": "en", "timezone": "UTC"});
     let (owner, operator) = (app.first_keys.organization.expose(), app.first_keys.operator.expose());
     let name = json!({"name": "x"});
-    let key_fields: &[&str] = &["scope", "role"];
+    let key_fields: &[&str] = &["scope", "role", "permissions"];
     let calls: [(&str, &str, String, Value, &[&str]); 15] = [
         (app.admin(), "POST", "/api/client/keys".to_owned(), name.clone(), key_fields),
         (app.admin(), "PATCH", format!("/api/client/keys/{key}"), name.clone(), key_fields),

@@ -28,7 +28,7 @@ enum Access {
 }
 use Access::{Anyone, Operator, Organization, Project, Reaching, ReachingAsAdmin};
 
-const ROUTES: [(&str, &str, Access); 51] = [
+const ROUTES: [(&str, &str, Access); 53] = [
     ("get", "/api/client/keys", Project("admin")),
     ("post", "/api/client/keys", Project("admin")),
     ("get", "/api/client/keys/{keyId}", Project("admin")),
@@ -73,6 +73,8 @@ const ROUTES: [(&str, &str, Access); 51] = [
     ("get", "/api/operator/operator-keys", Operator),
     ("post", "/api/operator/operator-keys", Operator),
     ("delete", "/api/operator/operator-keys/{keyId}", Operator),
+    ("get", "/api/operator/policy", Operator),
+    ("put", "/api/operator/policy", Operator),
     ("get", "/api/operator/audit-events", Operator),
     ("get", "/api/openapi.json", Anyone),
     ("get", "/docs", Anyone),
@@ -81,6 +83,8 @@ const ROUTES: [(&str, &str, Access); 51] = [
     ("get", "/livez", Anyone),
     ("get", "/llms.txt", Anyone),
 ];
+/// A policy that could be applied.
+const POLICY: &str = r#"{"policies": [{"name": "default", "read": "support", "write": "editor"}]}"#;
 const READINESS: (&str, &str, Access) = ("get", "/readyz", Anyone);
 
 #[test]
@@ -235,6 +239,7 @@ async fn every_route_times_every_stranger() {
                 "/api/operator/organizations" => r#"{"username": "x"}"#,
                 "/api/admin/projects" => r#"{"name": "x", "locale": "en", "timezone": "UTC"}"#,
                 path if path.contains("/members/") => r#"{"role": "support"}"#,
+                "/api/operator/policy" => POLICY,
                 path if path.ends_with("suspend") || path.ends_with("resume") || path.ends_with("rotate") => "",
                 _ => r#"{"name": "x"}"#,
             };
@@ -291,6 +296,7 @@ async fn every_route_lets_somebody_in() {
         let body = match (method, path.as_str()) {
             ("post", "/api/operator/organizations") => Some(json!({"username": "x"})),
             ("post", "/api/admin/projects") => Some(json!({"name": "x", "locale": "en", "timezone": "UTC"})),
+            ("put", "/api/operator/policy") => Some(serde_json::from_str(POLICY).unwrap()),
             ("put", _) => Some(json!({"role": "support"})),
             ("post", path) if path.ends_with("suspend") || path.ends_with("resume") || path.ends_with("rotate") => None,
             ("post" | "patch", _) => Some(json!({"name": "x"})),

@@ -38,12 +38,8 @@ async fn create_gives_the_value_once() {
           "updated_at": "2026-04-28T09:30:00.123Z",
           "description": null,
           "is_system_key": true,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "last_used_at": null,
           "last_used_route": null,
@@ -94,12 +90,8 @@ async fn list_shows_system_keys_only_and_masked() {
               "updated_at": "2026-04-28T09:30:00.123Z",
               "description": null,
               "is_system_key": true,
-              "permissions": [
-        
-              ],
-              "limits": [
-        
-              ],
+              "permissions": [],
+              "limits": [],
               "policy_version": 0,
               "last_used_at": null,
               "last_used_route": null,
@@ -153,12 +145,8 @@ async fn rotate_kills_the_old_value_and_gives_a_new_one() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": "port 587",
           "is_system_key": true,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "last_used_at": null,
           "last_used_route": null,
@@ -225,12 +213,8 @@ async fn delete_kills_at_once_and_for_ever() {
           "updated_at": "2026-04-28T09:31:00.123Z",
           "description": null,
           "is_system_key": true,
-          "permissions": [
-    
-          ],
-          "limits": [
-    
-          ],
+          "permissions": [],
+          "limits": [],
           "policy_version": 0,
           "last_used_at": null,
           "last_used_route": null,

@@ -293,6 +293,13 @@ mod tests {
     }
 
     #[test]
+    fn of_several_rules_that_are_the_same_the_first_is_named() {
+        let found = faults(&document(vec![rule(&["GET"], "/a"), rule(&["PUT"], "/a"), rule(&["PUT", "GET"], "/a")]));
+        assert_eq!(found.len(), 1);
+        assert!(found[0].message.contains("out of rules[0], GET /a:"), "{found:?}");
+    }
+
+    #[test]
     fn rules_that_a_careless_reader_confuses_are_refused() {
         let refused = |one: &str, two: &str| {
             let found = faults(&document(vec![rule(&["GET"], one), rule(&["PUT"], two)]));

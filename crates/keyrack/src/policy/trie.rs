@@ -298,3 +298,26 @@ fn hash(parent: u32, segment: &[u8]) -> u32 {
     // A bit of a product knows nothing of the bits above it: once more, with the upper half below.
     short(((sum ^ sum >> 32).wrapping_mul(MIX) >> 32) as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_whose_hash_is_that_of_another_nodes_child_is_not_that_child() {
+        // As the tree numbers them: "a", "a/…", "b", "b/z"; 16 slots for the four.
+        let (a, b) = (1, 3);
+        let is_same_slot = |segment: &String| {
+            let differing = hash(a, segment.as_bytes()) ^ hash(b, segment.as_bytes());
+            differing & (!Slot::CHILD | 15) == 0
+        };
+        let segment = (0..).map(|number: u32| format!("x{number}")).find(is_same_slot).unwrap();
+        let patterns = [format!("/a/{segment}"), "/b/z".to_owned()].map(|path| Pattern::of(&path));
+        let leaves = patterns.iter().zip(2..).map(|(pattern, rule)| Leaf { pattern, method: EVERY_METHOD, rule });
+        let trie = Trie::build(leaves.collect());
+        assert_eq!(trie.slots.len(), 16);
+        let find = |path: String| trie.find(&Path::scan(path.as_bytes()).unwrap(), 1, Spelling::Exact);
+        assert_eq!((find(format!("/a/{segment}")), find("/b/z".to_owned())), (Some(2), Some(3)));
+        assert_eq!(find(format!("/b/{segment}")), None);
+    }
+}

@@ -46,8 +46,8 @@ impl Table for StoredKey {
             id: KeyId(row.try_get("id").ok()?),
             version: u32::try_from(row.try_get::<i64, _>("version").ok()?).ok()?,
             holder: columns.holder()?,
-            permissions: StoredKey::permissions_of(row.try_get("permissions").ok()?)?,
-            limits: StoredKey::limits_of(row.try_get("limits").ok()?)?,
+            permissions: Self::permissions_of(row.try_get("permissions").ok()?)?,
+            limits: Self::limits_of(row.try_get("limits").ok()?)?,
             reach: PolicyVersion(u32::try_from(row.try_get::<i64, _>("reach").ok()?).ok()?),
             is_system: match row.try_get::<i64, _>("is_system").ok()? {
                 flag @ (0 | 1) => flag == 1,

@@ -1,0 +1,185 @@
+//! `keyrack policy`: which key may call which endpoint of the user's own API.
+
+use std::error::Error;
+use std::path::{Path as FilePath, PathBuf};
+
+use clap::{Args, Subcommand};
+use keyrack::policy::{Document, ExplainKey, Method, Path, Policies, PolicyId};
+use keyrack::{KeyKind, ProjectRole, Scope};
+use serde_json::{Value, json};
+use ureq::http;
+
+use super::exit::{Exit, Failure};
+use super::keys::{project_roles, scopes};
+use super::output::{print, table};
+use super::session::{Common, Session};
+use crate::policies::document;
+
+const POLICY: &str = "/api/operator/policy";
+
+#[derive(Debug, Args)]
+pub(super) struct PolicyArgs {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Show the policy in force
+    Show,
+    /// Check a file, without a server: every fault at once
+    Check {
+        /// TOML, or JSON if its name ends in .json
+        file: PathBuf,
+    },
+    /// Put a file in force, as a whole
+    Apply {
+        /// TOML, or JSON if its name ends in .json
+        file: PathBuf,
+        /// Only say what would become of it
+        #[arg(long)]
+        dry_run: bool,
+        /// Refuse if another version is in force
+        #[arg(long, value_name = "VERSION")]
+        expected_version: Option<u32>,
+    },
+    /// Say what becomes of a request, rule by rule
+    Explain(Explain),
+}
+
+#[derive(Debug, Args)]
+struct Explain {
+    /// Ask this file instead of the server
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Method of the request
+    #[arg(long)]
+    method: String,
+    /// Path of the request
+    #[arg(long)]
+    path: String,
+    /// Role of the key
+    #[arg(long, value_parser = project_roles(), default_value = "support")]
+    role: String,
+    /// Scope of the key
+    #[arg(long, value_parser = scopes(), default_value = "secret")]
+    scope: String,
+    /// A permission that the key holds; may be given often
+    #[arg(long, value_name = "RESOURCE:ACTION")]
+    permission: Vec<String>,
+    /// Which of the policies
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    policy: String,
+}
+
+/// Runs `keyrack policy …`.
+pub(super) fn run(PolicyArgs { common, command }: PolicyArgs) -> Result<(), Box<dyn Error>> {
+    let session = || common.session(KeyKind::Operator);
+    match command {
+        PolicyCommand::Show => session()?.get(POLICY),
+        PolicyCommand::Check { file } => {
+            let (document, _) = read(&file)?;
+            let rules: usize = document.policies.iter().map(|policy| policy.rules.len()).sum();
+            let policies = document.policies.len();
+            print(&format!("The file is good: {policies} policies, {rules} rules."))
+        }
+        PolicyCommand::Apply { file, dry_run, expected_version } => {
+            let (document, _) = read(&file)?;
+            let mut query = format!("?dry_run={dry_run}");
+            if let Some(version) = expected_version {
+                query += &format!("&expected_version={version}");
+            }
+            apply(&session()?, &query, &serde_json::to_value(&document)?)
+        }
+        PolicyCommand::Explain(explain) => {
+            let policies = match &explain.file {
+                Some(file) => read(file)?.1,
+                None => of_server(&session()?)?,
+            };
+            show(&policies, &explain, common.json())
+        }
+    }
+}
+
+/// Reads a file, and names every fault of it.
+fn read(file: &FilePath) -> Result<(Document, Policies), Failure> {
+    let shown = file.display();
+    let failed = |exit, message: String| Failure::new(exit, format!("{shown}: {message}"));
+    let text = std::fs::read_to_string(file).map_err(|error| failed(Exit::Local, error.to_string()))?;
+    let is_json = file.extension().is_some_and(|extension| extension == "json");
+    let value: Value = if is_json {
+        serde_json::from_str(&text).map_err(|error| failed(Exit::Local, error.to_string()))?
+    } else {
+        toml::from_str(&text).map_err(|error| failed(Exit::Local, error.to_string().trim_end().to_owned()))?
+    };
+    document::read(&value).map_err(|faults| {
+        let lines: Vec<_> = faults.iter().map(|fault| format!("  {}: {}", fault.place(), fault.message)).collect();
+        failed(Exit::Local, format!("{} fault(s)\n{}", faults.len(), lines.join("\n")))
+    })
+}
+
+fn of_server(session: &Session) -> Result<Policies, Failure> {
+    let shown = session.look(POLICY)?;
+    let value = json!({"policies": shown.field("policies")});
+    let unusable = |_| Failure::new(Exit::Unavailable, "the server's policy is not understood by this program");
+    document::read(&value).map(|(_, policies)| policies).map_err(unusable)
+}
+
+fn apply(session: &Session, query: &str, document: &Value) -> Result<(), Box<dyn Error>> {
+    if session.json() {
+        return session.change(&http::Method::PUT, &format!("{POLICY}{query}"), Some(document));
+    }
+    let reply = session.told(&http::Method::PUT, &format!("{POLICY}{query}"), Some(document))?;
+    let field = |name: &str| reply.get(name).cloned().unwrap_or_default();
+    let (version, before) = (field("version"), field("previous_version"));
+    let would = query.contains("dry_run=true");
+    print(&match (field("changed") == true, would) {
+        (false, _) => format!("Nothing changes: version {version} is in force and says the same."),
+        (true, true) => format!("It would follow version {before}. Nothing was applied."),
+        (true, false) => format!("Version {version} is in force, after {before}."),
+    })?;
+    for gain in field("publishable_keys").as_array().into_iter().flatten() {
+        let routes: Vec<_> = gain["would_gain"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let ids: Vec<_> = gain["ids"].as_array().into_iter().flatten().map(Value::to_string).collect();
+        let (keys, before, routes, ids) = (&gain["keys"], &gain["policy_version"], routes.join(", "), ids.join(" "));
+        print(&format!("{keys} publishable key(s) issued under version {before} would gain {routes}: {ids}"))?;
+        if !would {
+            print(&format!("  Each gains it with: keyrack keys widen ID --to {version}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn show(policies: &Policies, explain: &Explain, json: bool) -> Result<(), Box<dyn Error>> {
+    let usage = |message: String| Failure::new(Exit::Usage, message);
+    let policy = match explain.policy.as_str() {
+        "default" => Some(PolicyId::DEFAULT),
+        name => policies.named(name.as_bytes()),
+    };
+    let policy = policy.ok_or_else(|| usage(format!("there is no policy `{}`", explain.policy)))?;
+    let method = Method::scan(explain.method.as_bytes()).map_err(|bad| usage(format!("--method: {}", bad.reason())))?;
+    let path = Path::scan(explain.path.as_bytes()).map_err(|bad| usage(format!("--path: {}", bad.reason())))?;
+    let role: ProjectRole = explain.role.parse()?;
+    let scope: Scope = explain.scope.parse()?;
+    let permissions: Vec<_> = explain.permission.iter().map(String::as_str).collect();
+    let explained = policies.explain(policy, method, &path, &ExplainKey { role, scope, permissions: &permissions });
+    if json {
+        return print(&serde_json::to_string(&explained)?);
+    }
+    let rows: Vec<_> = explained
+        .rules
+        .iter()
+        .map(|rule| {
+            let verdict = rule.why_not.as_deref().map_or("applies", |why| why);
+            serde_json::from_value(json!({"rule": rule.rule, "verdict": verdict}))
+        })
+        .collect::<Result<_, _>>()?;
+    if !rows.is_empty() {
+        print(&table(&[("RULE", "rule"), ("VERDICT", "verdict")], &rows))?;
+    }
+    let word = if explained.allowed { "ALLOWED" } else { "DENIED" };
+    let applies = explained.applies.unwrap_or_else(|| "no rule".to_owned());
+    print(&format!("{word} by {applies}: {}", explained.reason))
+}
