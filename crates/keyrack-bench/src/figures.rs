@@ -68,6 +68,8 @@ pub(crate) struct Line {
     pub(crate) cpu: Figure,
     /// Its processor time per request in terms of the mark's.
     pub(crate) cpu_ratio: Figure,
+    /// How much of its core it took.
+    pub(crate) busy: Figure,
     /// How many of its samples others left alone.
     pub(crate) quiet: usize,
 }
@@ -86,6 +88,7 @@ impl Line {
             p99_ratio: against(|sample| sample.p99)?,
             cpu: Figure::of(each(|sample| sample.cpu))?,
             cpu_ratio: against(|sample| sample.cpu)?,
+            busy: Figure::of(each(|sample| sample.busy))?,
             quiet: samples.iter().filter(|sample| sample.foreign < Plan::QUIET).count(),
         })
     }
@@ -101,6 +104,7 @@ impl Line {
             "p99_ratio": self.p99_ratio.to_json(),
             "cpu_us": self.cpu.to_json(),
             "cpu_ratio": self.cpu_ratio.to_json(),
+            "busy": self.busy.to_json(),
             "quiet_samples": self.quiet,
         })
     }
@@ -117,7 +121,7 @@ mod tests {
     use super::*;
 
     fn sample(per_second: f64, foreign: f64) -> Sample {
-        Sample { per_second, p50: 1.0, p99: 2.0, cpu: 1e6 / per_second, foreign }
+        Sample { per_second, p50: 1.0, p99: 2.0, cpu: 1e6 / per_second, busy: 1.0, foreign }
     }
 
     #[test]

@@ -18,11 +18,13 @@ const RESULTS: &str = "bench/results.json";
 pub(crate) fn print_servers(title: &str, lines: &[Line], rounds: usize) {
     let mark = lines.first().map_or("nothing", |line| line.name);
     println!("\n## {title}\n");
-    println!("| server | req/s vs {mark} | min..max | req/s | p50 µs | p99 µs | CPU µs/req | CPU ratio | quiet |");
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!(
+        "| server | req/s vs {mark} | min..max | req/s | p50 µs | p99 µs | CPU µs/req | CPU ratio | core % | quiet |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for line in lines {
         println!(
-            "| {} | {} | {}..{} | {:.0} | {:.0} | {:.0} | {} | {} | {}/{rounds} |",
+            "| {} | {} | {}..{} | {:.0} | {:.0} | {:.0} | {} | {} | {:.0} | {}/{rounds} |",
             line.name,
             ratio(line.ratio.median),
             ratio(line.ratio.least),
@@ -32,6 +34,7 @@ pub(crate) fn print_servers(title: &str, lines: &[Line], rounds: usize) {
             line.p99.median,
             shown(line.cpu.median),
             shown(line.cpu_ratio.median),
+            100.0 * line.busy.median,
             line.quiet,
         );
     }

@@ -41,6 +41,8 @@ pub(crate) struct Sample {
     pub(crate) p99: f64,
     /// Processor time of the server in microseconds per request, user and system.
     pub(crate) cpu: f64,
+    /// How much of its core the server took: well below 1, and it is the load or somebody else who was measured.
+    pub(crate) busy: f64,
     /// How much of a core other processes took meanwhile.
     pub(crate) foreign: f64,
 }
@@ -98,6 +100,7 @@ fn measure(server: &Server, plan: Plan) -> Outcome<Sample> {
         p50: measured.percentile(0.5),
         p99: measured.percentile(0.99),
         cpu: used.server * 1e6 / replies.max(1.0),
+        busy: used.server / measured.seconds,
         foreign: used.foreign,
     })
 }
@@ -157,7 +160,7 @@ mod tests {
         let kept = quietest(|| {
             let foreign = foreign[tries.get()];
             tries.set(tries.get() + 1);
-            Ok(Sample { per_second: 1.0, p50: 1.0, p99: 1.0, cpu: 1.0, foreign })
+            Ok(Sample { per_second: 1.0, p50: 1.0, p99: 1.0, cpu: 1.0, busy: 1.0, foreign })
         });
         (tries.get(), kept.unwrap().foreign)
     }

@@ -53,15 +53,7 @@ impl Server {
         status: u16,
         mut processes: Vec<Running>,
     ) -> Outcome<Self> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        while !accepts(&address) {
-            for process in &mut processes {
-                if process.has_ended()? || Instant::now() > deadline {
-                    return Err(format!("{name} did not start: see its log in {}", Place::LOGS).into());
-                }
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
+        wait_until_it_listens(name, &address, &mut processes)?;
         let server = Self { name, address, requests, status, processes: Rc::new(processes) };
         server.expect(server.requests.at(0), status)?;
         Ok(server)
@@ -99,6 +91,23 @@ pub(crate) fn free_port() -> Outcome<SocketAddr> {
 /// A command line as words.
 pub(crate) fn words<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<OsString> {
     words.into_iter().map(OsString::from).collect()
+}
+
+/// Waits until somebody listens at an address.
+///
+/// # Errors
+/// If one of the processes ends before, or it takes too long.
+pub(crate) fn wait_until_it_listens(name: &str, address: &Address, processes: &mut [Running]) -> Outcome<()> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    while !accepts(address) {
+        for process in &mut *processes {
+            if process.has_ended()? || Instant::now() > deadline {
+                return Err(format!("{name} did not start: see its log in {}", Place::LOGS).into());
+            }
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
 }
 
 fn accepts(address: &Address) -> bool {

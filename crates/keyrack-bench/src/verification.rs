@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn goals_are_taken_from_the_lines_they_speak_of() {
-        let sample = |per_second| Sample { per_second, p50: 1.0, p99: 100.0, cpu: 1.0, foreign: 0.0 };
+        let sample = |per_second| Sample { per_second, p50: 1.0, p99: 100.0, cpu: 1.0, busy: 1.0, foreign: 0.0 };
         let names = ["nginx", Product::NGINX, peers::GOALS[0].0];
         let samples = [100.0, 120.0, 0.5].map(|per_second| vec![sample(per_second)]);
         let goals = goals_of(&lines(&names, &samples), &names, &samples, true);
