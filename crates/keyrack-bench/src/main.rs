@@ -6,6 +6,7 @@ mod arguments;
 mod child;
 mod figures;
 mod goals;
+mod h2;
 mod load;
 mod random;
 mod report;

@@ -119,6 +119,8 @@ pub(crate) struct Meter {
 pub(crate) struct Used {
     /// Seconds that the server took.
     pub(crate) server: f64,
+    /// Seconds that went by.
+    pub(crate) seconds: f64,
     /// How much of a core went to processes that are neither the server nor this one.
     pub(crate) foreign: f64,
 }
@@ -137,10 +139,10 @@ impl Meter {
 
     /// Reads the times after.
     pub(crate) fn stop(self, server: &Server) -> Outcome<Used> {
-        let elapsed = self.started.elapsed().as_secs_f64();
+        let seconds = self.started.elapsed().as_secs_f64();
         let (busy, own) = (busy_seconds()? - self.busy, own_seconds()? - self.own);
         let server = seconds_of_trees(&server.ids())? - self.server;
-        Ok(Used { server, foreign: (busy - own - server).max(0.0) / elapsed })
+        Ok(Used { server, seconds, foreign: (busy - own - server).max(0.0) / seconds })
     }
 }
 

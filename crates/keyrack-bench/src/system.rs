@@ -47,9 +47,9 @@ pub(crate) fn seconds_of_trees(roots: &[Pid]) -> Outcome<f64> {
     Ok(seconds(ticks))
 }
 
-/// Processor time in seconds that this process has taken.
+/// Processor time in seconds that this process has taken, and those that it started and that have ended.
 pub(crate) fn own_seconds() -> Outcome<f64> {
-    Ok(seconds(Process::parse(&fs::read_to_string("/proc/self/stat")?).ok_or("/proc/self/stat is odd")?.ticks))
+    Ok(seconds(Process::parse(&fs::read_to_string("/proc/self/stat")?).ok_or("/proc/self/stat is odd")?.with_ended))
 }
 
 /// Processor time in seconds that all processes have taken on all cores, and what the host kept from us.
@@ -103,6 +103,8 @@ struct Process {
     id: i32,
     parent: i32,
     ticks: u64,
+    /// The same, with that of children that have ended.
+    with_ended: u64,
 }
 
 impl Process {
@@ -112,10 +114,11 @@ impl Process {
         let id = before.split_once(' ')?.0.parse().ok()?;
         let mut fields = after.split_whitespace().skip(1);
         let parent = fields.next()?.parse().ok()?;
-        // Fields 14 and 15 of the line: user and system time.
-        let mut times = fields.skip(9);
-        let (user, system): (u64, u64) = (times.next()?.parse().ok()?, times.next()?.parse().ok()?);
-        Some(Self { id, parent, ticks: user + system })
+        // Fields 14 to 17 of the line: user and system time, its own and that of its ended children.
+        let times: Vec<u64> = fields.skip(9).take(4).map_while(|field| field.parse().ok()).collect();
+        let [user, system, ended_user, ended_system] = times.as_slice() else { return None };
+        let ticks = user + system;
+        Some(Self { id, parent, ticks, with_ended: ticks + ended_user + ended_system })
     }
 }
 
@@ -136,7 +139,7 @@ mod tests {
     #[test]
     fn times_are_read_from_the_right_fields() {
         let line = "42 (odd ) name) S 7 42 42 0 -1 4194560 100 200 3 4 500 60 70 80 20 0 1 0 12345 9 9";
-        assert_eq!(Process::parse(line), Some(Process { id: 42, parent: 7, ticks: 560 }));
+        assert_eq!(Process::parse(line), Some(Process { id: 42, parent: 7, ticks: 560, with_ended: 710 }));
         assert_eq!(busy_ticks("cpu  1 20 300 4000 5 6 7 50000 0 0\ncpu0 1"), Some(50_321));
         assert_eq!(busy_ticks("cpu  1 20 300"), None);
     }

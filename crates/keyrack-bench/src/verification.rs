@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use crate::arguments::Arguments;
 use crate::figures::{Figure, Line, lines};
 use crate::goals::Goal;
+use crate::h2::Multiplexed;
 use crate::load::Requests;
 use crate::random::Random;
 use crate::rounds::Sample;
 use crate::servers::product::Product;
 use crate::servers::{Place, nginx, own, peers, request};
-use crate::{Outcome, PATH, report, rounds, system};
+use crate::{Outcome, PATH, h2, report, rounds, system};
 
 /// How many different requests the empty servers are asked, so that the load has as much memory to walk as it has for
 /// the product.
@@ -43,14 +44,21 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<()> {
     let samples = rounds::run(&servers, arguments.plan)?;
     let names: Vec<_> = servers.iter().map(|server| server.name).collect();
     let lines = lines(&names, &samples);
+    let by_name = |name: &str| servers.iter().find(|server| server.name == name);
+    let hyper = by_name(own::HYPER).ok_or("hyper is always there")?;
+    let multiplexed = h2::run(hyper, by_name(Product::NGINX), arguments.plan)
+        .unwrap_or_else(|error| Multiplexed::missing(error.as_ref()));
+    goals.push(multiplexed.goal.clone());
     goals.splice(0..0, goals_of(&lines, &names, &samples, arguments.peers));
 
     report::print_servers("HTTP/1.1, 64 connections", &lines, arguments.plan.rounds);
+    report::print_servers("h2load (p50 is the mean, p99 the longest)", &multiplexed.lines, arguments.plan.rounds);
     report::print_goals(&goals);
     let figures = json!({
         "rounds": arguments.plan.rounds,
         "seconds_per_sample": arguments.plan.sample.as_secs_f64(),
         "servers": lines.iter().map(Line::to_json).collect::<Vec<_>>(),
+        "h2load": multiplexed.to_json(),
         "start": start,
     });
     report::write(if arguments.peers { "peers" } else { "verify" }, figures, &goals)

@@ -7,6 +7,9 @@ use crate::Outcome;
 use crate::child::{RunAs, Running};
 use crate::load::{Address, Requests};
 
+/// The name of hyper in the tables.
+pub(crate) const HYPER: &str = "hyper, empty 204";
+
 /// A route of axum that answers 204.
 pub(crate) fn axum(requests: &Rc<Requests>) -> Outcome<Server> {
     start("axum, empty route", "axum", requests)
@@ -14,7 +17,7 @@ pub(crate) fn axum(requests: &Rc<Requests>) -> Outcome<Server> {
 
 /// hyper with HTTP/1.1 and a service that answers 204.
 pub(crate) fn hyper(requests: &Rc<Requests>) -> Outcome<Server> {
-    start("hyper, empty 204", "hyper", requests)
+    start(HYPER, "hyper", requests)
 }
 
 fn start(name: &'static str, which: &str, requests: &Rc<Requests>) -> Outcome<Server> {

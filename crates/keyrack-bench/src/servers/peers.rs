@@ -11,9 +11,12 @@ use crate::load::Address;
 use crate::{Outcome, PATH};
 
 const BETTER_AUTH: &str = "better-auth, API key plugin, SQLite";
+const BETTER_AUTH_TUNED: &str = "better-auth, tuned: write-ahead log";
 const DRF: &str = "djangorestframework-api-key, SQLite";
+const DRF_TUNED: &str = "djangorestframework-api-key, tuned: 4 threads";
 
-/// The peers, with how many times faster the nginx door is to be.
+/// The peers as their documentation leads to them, with how many times faster the nginx door is to be. What can be had
+/// of them with more care stands beside them in the table.
 pub(crate) const GOALS: [(&str, f64); 3] = [(BETTER_AUTH, 150.0), (DRF, 150.0), (postgres::NAME, 3.5)];
 
 /// How many keys each of them holds.
@@ -24,24 +27,31 @@ pub(crate) const KEYS: i64 = 500;
 /// # Errors
 /// If one does not start, or lets a stranger in.
 pub(crate) fn start(place: &Place) -> Outcome<Vec<Server>> {
-    Ok(vec![postgres::start(place)?, better_auth(place)?, drf(place)?])
+    Ok(vec![
+        postgres::start(place)?,
+        better_auth(BETTER_AUTH, "better-auth", &[], place)?,
+        better_auth(BETTER_AUTH_TUNED, "better-auth-tuned", &["tuned"], place)?,
+        drf(DRF, "drf", &[], place)?,
+        drf(DRF_TUNED, "drf-tuned", &["--worker-class", "gthread", "--threads", "4"], place)?,
+    ])
 }
 
-fn better_auth(place: &Place) -> Outcome<Server> {
+fn better_auth(name: &'static str, label: &str, more: &[&str], place: &Place) -> Outcome<Server> {
     let address = free_port()?;
-    let directory = place.directory("better-auth")?;
+    let directory = place.directory(label)?;
     let keys = directory.join("keys");
     let mut command = words(["target/bench/better-auth/node_modules/.bin/node", "target/bench/better-auth/server.js"]);
     command.extend([address.port().to_string().into(), directory.join("database").into_os_string()]);
     command.extend([keys.clone().into_os_string(), KEYS.to_string().into()]);
-    let process = Running::start(&command, RunAs::Ourselves, &Place::log("better-auth")?)?;
-    ready(BETTER_AUTH, Address::Tcp(address), &keys, process)
+    command.extend(words(more.iter().copied()));
+    let process = Running::start(&command, RunAs::Ourselves, &Place::log(label)?)?;
+    ready(name, Address::Tcp(address), &keys, process)
 }
 
-fn drf(place: &Place) -> Outcome<Server> {
+fn drf(name: &'static str, label: &str, more: &[&str], place: &Place) -> Outcome<Server> {
     let address = free_port()?;
-    let directory = place.directory("drf")?;
-    let (keys, log) = (directory.join("keys"), Place::log("drf")?);
+    let directory = place.directory(label)?;
+    let (keys, log) = (directory.join("keys"), Place::log(label)?);
     let database = format!("DATABASE={}", directory.join("database").display());
     let environment = ["env", "PYTHONDONTWRITEBYTECODE=1", database.as_str()];
 
@@ -53,8 +63,9 @@ fn drf(place: &Place) -> Outcome<Server> {
     let mut serve = words(environment);
     let bind = address.to_string();
     serve.extend(words(["target/bench/drf/bin/python", "-m", "gunicorn", "--workers", "1", "--bind", bind.as_str()]));
-    serve.extend(words(["--worker-class", "gthread", "--threads", "4", "--no-control-socket", "--chdir", "bench/peers/drf", "peer:application"]));
-    ready(DRF, Address::Tcp(address), &keys, Running::start(&serve, RunAs::Ourselves, &log)?)
+    serve.extend(words(["--no-control-socket", "--chdir", "bench/peers/drf", "peer:application"]));
+    serve.extend(words(more.iter().copied()));
+    ready(name, Address::Tcp(address), &keys, Running::start(&serve, RunAs::Ourselves, &log)?)
 }
 
 /// Asks with the keys that the peer wrote down before it listened, and makes sure that it refuses others.
