@@ -8,6 +8,7 @@ mod figures;
 mod goals;
 mod h2;
 mod load;
+mod micro;
 mod random;
 mod report;
 mod rounds;
@@ -27,6 +28,9 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// The path of every request, so that each server has the same bytes to read.
 const PATH: &str = "/v1/auth/nginx";
 
+const USAGE: &str = "usage: keyrack-bench verify [--rounds N] [--seconds S] [--peers] [--keys FILE --product COMMAND…]\n\
+                     usage: keyrack-bench micro ROUNDS [large]";
+
 #[expect(clippy::print_stderr, reason = "the reason why there is no result")]
 fn main() -> ExitCode {
     match run() {
@@ -43,9 +47,8 @@ fn run() -> Outcome<()> {
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["serve", which, address, ..] => serve::serve(which, address, words.get(3..).unwrap_or_default()),
         ["verify", ..] => verification::run(&Arguments::parse(words.get(1..).unwrap_or_default())?),
-        _ => {
-            Err("usage: keyrack-bench verify [--rounds N] [--seconds S] [--peers] [--keys FILE --product COMMAND…]"
-                .into())
-        }
+        ["micro", rounds] => micro::run(rounds.parse()?, false),
+        ["micro", rounds, "large"] => micro::run(rounds.parse()?, true),
+        _ => Err(USAGE.into()),
     }
 }

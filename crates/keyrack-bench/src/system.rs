@@ -24,8 +24,16 @@ pub(crate) fn pin_to_load_core() -> Outcome<()> {
     if !allowed.is_set(SERVER_CORE) || !allowed.is_set(LOAD_CORE) {
         return Err("two cores are needed: one for the server, one for the load".into());
     }
+    pin_to(LOAD_CORE)
+}
+
+/// Keeps this thread, and what it starts from now on, on a core.
+///
+/// # Errors
+/// If there is no such core.
+pub(crate) fn pin_to(core: usize) -> Outcome<()> {
     let mut one = CpuSet::new();
-    one.set(LOAD_CORE);
+    one.set(core);
     Ok(sched_setaffinity(None, &one)?)
 }
 
