@@ -84,6 +84,7 @@ mod tests {
     fn a_goal_says_pass_miss_or_not_measured() {
         assert_eq!(Goal::at_least("a", 1.1, Some(1.1)).to_markdown(), "| a | ≥ 1.1 | 1.10 | pass |");
         assert_eq!(Goal::at_least("a", 1.1, Some(1.0)).to_markdown(), "| a | ≥ 1.1 | 1.00 | **miss** |");
+        assert_eq!(Goal::at_most("a", 150.0, Some(150.0)).to_markdown(), "| a | ≤ 150 | 150 | pass |");
         assert_eq!(Goal::at_most("a", 150.0, Some(151.0)).to_markdown(), "| a | ≤ 150 | 151 | **miss** |");
         assert_eq!(Goal::at_most("a", 150.0, None).to_markdown(), "| a | ≤ 150 | – | not measured |");
     }
