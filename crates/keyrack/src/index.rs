@@ -11,6 +11,7 @@
 
 mod arena;
 mod grants;
+mod pages;
 mod record;
 mod table;
 mod uses;
@@ -83,7 +84,7 @@ pub(crate) enum Seen<'t> {
 pub(crate) struct Live<'t> {
     number: u32,
     version: u32,
-    record: &'t Record,
+    record: Record<'t>,
     grant: Guard<Option<Arc<Grant>>>,
     pub(crate) is_suspended: bool,
 }
@@ -132,13 +133,25 @@ pub struct Index {
 impl Index {
     /// An empty index that holds `keys` keys before it has to grow.
     pub fn with_capacity(keys: usize) -> Self {
-        Self {
-            table: Table::with_capacity(keys),
+        let index = Self {
+            table: Table::new(),
             writing: Mutex::default(),
             loaded: AtomicBool::new(false),
             trusted_until: AtomicU64::new(u64::MAX),
             position: AtomicI64::new(0),
-        }
+        };
+        // Where there is no memory for so many, it grows as far as it can.
+        let _is_enough = index.reserve(keys).is_ok();
+        index
+    }
+
+    /// Makes room for so many keys in all, so that it need not grow on the way.
+    ///
+    /// # Errors
+    /// [`ApplyError::Full`] if there is no room for so many; what is in it stays.
+    pub fn reserve(&self, keys: usize) -> Result<(), ApplyError> {
+        let _turn = self.turn();
+        self.table.make_room_for(keys)
     }
 
     /// Says that every key has been put in; until then [`Index::find`] answers nothing.

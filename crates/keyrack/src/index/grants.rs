@@ -53,7 +53,7 @@ impl Grant {
 /// its record again after it has taken a grant out: if that names the same slot in the same version, it was this key's.
 #[derive(Debug)]
 pub(super) struct Grants {
-    slots: Arena<ArcSwapOption<Grant>, { 1 << 12 }, { 1 << 15 }>,
+    slots: Arena<Box<[ArcSwapOption<Grant>]>, 64>,
 }
 
 /// Which slots are taken, by how many keys. Only who applies changes has it.
@@ -65,7 +65,7 @@ pub(super) struct Tenants {
 
 impl Grants {
     pub(super) fn new() -> Self {
-        Self { slots: Arena::with_capacity(0) }
+        Self { slots: Arena::new() }
     }
 
     /// What is in a slot.

@@ -1,37 +1,40 @@
 //! One key in one cache line, and how it is read while it is being changed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use arc_swap::Guard;
 
 use super::grants::{Grant, Grants, Standing};
 use crate::{Holder, KeyId, KeyRecord, OrganizationId, ProjectId};
 
-/// One key. Nothing in it is variable in length.
+/// One key: eight words of a cache line, nothing in them variable in length.
 ///
 /// The upper half of the digest's first word is not in it: the entry that leads here has that.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub(super) struct Record {
-    digest_low: AtomicU32,
-    /// When the key last passed, in seconds since 1970 (its low 16 bits), and by which rule (above them).
-    pub(super) last_use: AtomicU32,
-    digest_rest: AtomicU64,
-    /// The key's number, and above it the number of its first line of cells, if it has one. Written once each.
-    id_and_line: AtomicU64,
-    /// Project in the upper half, organization in the lower. Written once.
-    owner: AtomicU64,
-    /// All that decides and may change: version in the upper half, below it the slot of its grant, and in the lowest two
-    /// bits whether it is live. One word, so that a reader sees a key either before a change or after it.
-    facts: AtomicU64,
-    /// Of its first limit; further ones are in its line.
-    pub(super) cell: AtomicU64,
-    /// Uses since they were last collected: those that passed, and above them those that were forbidden.
-    pub(super) passed_and_forbidden: AtomicU64,
-    /// Those beyond a rate, and above them those beyond a quota.
-    pub(super) limited_and_exceeded: AtomicU64,
-}
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record<'t>(&'t [AtomicU64; WORDS]);
+
+/// Words of a record.
+pub(super) const WORDS: usize = 8;
+
+/// The low half of the digest's first word, written once; above it when the key last passed, in seconds since 1970 (their low 16
+/// bits), and by which rule (above them).
+const DIGEST_LOW_AND_LAST_USE: usize = 0;
+/// The digest's second word. Written once.
+const DIGEST_REST: usize = 1;
+/// The key's number, and above it the number of its first line of cells, if it has one. Written once each.
+const ID_AND_LINE: usize = 2;
+/// Project in the upper half, organization in the lower. Written once.
+const OWNER: usize = 3;
+/// All that decides and may change: version in the upper half, below it the slot of its grant, and in the lowest two bits whether
+/// it is live. One word, so that a reader sees a key either before a change or after it.
+const FACTS: usize = 4;
+/// Of its first limit; further ones are in its line.
+const CELL: usize = 5;
+/// Uses since they were last collected: those that passed, and above them those that were forbidden.
+const PASSED_AND_FORBIDDEN: usize = 6;
+/// Those beyond a rate, and above them those beyond a quota.
+const LIMITED_AND_EXCEEDED: usize = 7;
 
 /// A record names 2⁴⁰ keys, and 2²⁴ lines of cells.
 const ID_BITS: u32 = 40;
@@ -47,32 +50,67 @@ pub(super) enum Read {
     Dead,
 }
 
-impl Record {
+impl<'t> Record<'t> {
+    pub(super) const fn new(words: &'t [AtomicU64; WORDS]) -> Self {
+        Self(words)
+    }
+
+    /// The cell of its first limit.
+    #[inline]
+    pub(super) const fn cell(self) -> &'t AtomicU64 {
+        &self.0[CELL]
+    }
+
+    /// Uses since they were last collected: those that passed, and above them those that were forbidden.
+    #[inline]
+    pub(super) const fn passed_and_forbidden(self) -> &'t AtomicU64 {
+        &self.0[PASSED_AND_FORBIDDEN]
+    }
+
+    /// Those beyond a rate, and above them those beyond a quota.
+    #[inline]
+    pub(super) const fn limited_and_exceeded(self) -> &'t AtomicU64 {
+        &self.0[LIMITED_AND_EXCEEDED]
+    }
+
+    /// When the key last passed, and by which rule.
+    pub(super) fn last_use(self) -> u32 {
+        upper(self.0[DIGEST_LOW_AND_LAST_USE].load(Ordering::Relaxed))
+    }
+
+    /// Notes when the key last passed, and by which rule. Of two who do so at once, one holds.
+    #[inline]
+    pub(super) fn set_last_use(self, last_use: u32) {
+        let word = &self.0[DIGEST_LOW_AND_LAST_USE];
+        let digest_low = word.load(Ordering::Relaxed) & u64::from(u32::MAX);
+        word.store(digest_low | u64::from(last_use) << 32, Ordering::Relaxed);
+    }
+
     /// Whether it is that digest's, given that the entry that led here has its upper half of the first word.
     #[inline]
-    pub(super) fn is_of(&self, words: [u64; 2]) -> bool {
+    pub(super) fn is_of(self, words: [u64; 2]) -> bool {
         // Both at once: where two digests differ is nothing a caller can use, and nothing that is shown.
-        let low = u64::from(self.digest_low.load(Ordering::Relaxed)) ^ u64::from(lower(words[0]));
-        low | (self.digest_rest.load(Ordering::Relaxed) ^ words[1]) == 0
+        let low = u64::from(self.digest_low() ^ lower(words[0]));
+        low | (self.0[DIGEST_REST].load(Ordering::Relaxed) ^ words[1]) == 0
     }
 
     /// The low half of the digest's first word.
-    pub(super) fn digest_low(&self) -> u32 {
-        self.digest_low.load(Ordering::Relaxed)
+    pub(super) fn digest_low(self) -> u32 {
+        lower(self.0[DIGEST_LOW_AND_LAST_USE].load(Ordering::Relaxed))
     }
 
     /// Makes an unused record that of a key. Nobody can find it yet.
-    pub(super) fn fill(&self, words: [u64; 2], id: KeyId, holder: Option<Holder>) {
-        self.digest_low.store(lower(words[0]), Ordering::Relaxed);
-        self.digest_rest.store(words[1], Ordering::Relaxed);
-        self.id_and_line.store(id.0.cast_unsigned() & MOST_ID, Ordering::Relaxed);
-        self.owner.store(holder.map_or(0, owner_of), Ordering::Relaxed);
-        self.facts.store(DEAD, Ordering::Release);
+    pub(super) fn fill(self, words: [u64; 2], id: KeyId, holder: Option<Holder>) {
+        self.0[DIGEST_LOW_AND_LAST_USE].store(lower(words[0]).into(), Ordering::Relaxed);
+        self.0[DIGEST_REST].store(words[1], Ordering::Relaxed);
+        self.0[ID_AND_LINE].store(id.0.cast_unsigned() & MOST_ID, Ordering::Relaxed);
+        self.0[OWNER].store(holder.map_or(0, owner_of), Ordering::Relaxed);
+        self.0[FACTS].store(DEAD, Ordering::Release);
     }
 
     /// The key's number.
-    pub(super) fn id(&self) -> KeyId {
-        KeyId((self.id_and_line.load(Ordering::Relaxed) & MOST_ID).cast_signed())
+    pub(super) fn id(self) -> KeyId {
+        KeyId((self.0[ID_AND_LINE].load(Ordering::Relaxed) & MOST_ID).cast_signed())
     }
 
     /// Whether a number has room in a record.
@@ -81,70 +119,70 @@ impl Record {
     }
 
     /// The number of its first line of cells, if it has one.
-    pub(super) fn line(&self) -> Option<usize> {
-        let above = (self.id_and_line.load(Ordering::Relaxed) >> ID_BITS) as usize;
+    pub(super) fn line(self) -> Option<usize> {
+        let above = (self.0[ID_AND_LINE].load(Ordering::Relaxed) >> ID_BITS) as usize;
         above.checked_sub(1)
     }
 
     /// Gives it a line of cells; false if the number has no room.
-    pub(super) fn set_line(&self, line: usize) -> bool {
+    pub(super) fn set_line(self, line: usize) -> bool {
         let above = (line as u64 + 1) << ID_BITS;
         let fits = above >> ID_BITS == line as u64 + 1;
         if fits {
-            self.id_and_line.store(self.id().0.cast_unsigned() | above, Ordering::Relaxed);
+            self.0[ID_AND_LINE].store(self.id().0.cast_unsigned() | above, Ordering::Relaxed);
         }
         fits
     }
 
     /// Whether it is that owner's.
-    pub(super) fn is_owned_as(&self, holder: Holder) -> bool {
-        self.owner.load(Ordering::Relaxed) == owner_of(holder)
+    pub(super) fn is_owned_as(self, holder: Holder) -> bool {
+        self.0[OWNER].load(Ordering::Relaxed) == owner_of(holder)
     }
 
     /// The project it belongs to, if it is a project's key.
-    pub(super) fn project(&self) -> Option<ProjectId> {
-        let project = upper(self.owner.load(Ordering::Relaxed));
+    pub(super) fn project(self) -> Option<ProjectId> {
+        let project = upper(self.0[OWNER].load(Ordering::Relaxed));
         (project > 0).then_some(ProjectId(project))
     }
 
     /// The organization it belongs to; 0 for an operator's key.
-    pub(super) fn organization(&self) -> OrganizationId {
-        OrganizationId(lower(self.owner.load(Ordering::Relaxed)))
+    pub(super) fn organization(self) -> OrganizationId {
+        OrganizationId(lower(self.0[OWNER].load(Ordering::Relaxed)))
     }
 
     /// Makes it live, in that version, with the grant of a slot.
-    pub(super) fn set_live(&self, version: u32, slot: u32) {
-        self.facts.store(u64::from(version) << 32 | u64::from(slot) << 2 | LIVE, Ordering::Release);
+    pub(super) fn set_live(self, version: u32, slot: u32) {
+        self.0[FACTS].store(u64::from(version) << 32 | u64::from(slot) << 2 | LIVE, Ordering::Release);
     }
 
     /// Makes it dead, for ever.
-    pub(super) fn set_dead(&self) {
-        self.facts.store(DEAD, Ordering::Release);
+    pub(super) fn set_dead(self) {
+        self.0[FACTS].store(DEAD, Ordering::Release);
     }
 
     /// Version and slot of a live key. For who applies changes.
-    pub(super) fn version_and_slot(&self) -> Option<(u32, u32)> {
-        live_facts(self.facts.load(Ordering::Relaxed))
+    pub(super) fn version_and_slot(self) -> Option<(u32, u32)> {
+        live_facts(self.0[FACTS].load(Ordering::Relaxed))
     }
 
     /// What it says now.
     #[inline]
-    pub(super) fn read(&self, grants: &Grants) -> Read {
+    pub(super) fn read(self, grants: &Grants) -> Read {
         loop {
-            let facts = self.facts.load(Ordering::Acquire);
+            let facts = self.0[FACTS].load(Ordering::Acquire);
             let Some((version, slot)) = live_facts(facts) else { return Read::Dead };
             let grant = grants.get(slot);
             // If the slot was given to others meanwhile, the record names another one by now; see `Grants`.
             fence(Ordering::Acquire);
-            if self.facts.load(Ordering::Relaxed) == facts {
+            if self.0[FACTS].load(Ordering::Relaxed) == facts {
                 return grant.map_or(Read::Dead, |grant| Read::Live { version, grant });
             }
         }
     }
 
     /// Whom it speaks for, with that standing.
-    pub(super) fn holder(&self, standing: Standing) -> Holder {
-        let owner = self.owner.load(Ordering::Relaxed);
+    pub(super) fn holder(self, standing: Standing) -> Holder {
+        let owner = self.0[OWNER].load(Ordering::Relaxed);
         let (project, organization) = (ProjectId(upper(owner)), OrganizationId(lower(owner)));
         match standing {
             Standing::Project { kind, scope, role } => Holder::Project { project, organization, kind, scope, role },
@@ -154,7 +192,7 @@ impl Record {
     }
 
     /// All of it, as it was put in.
-    pub(super) fn whole(&self, version: u32, grant: &Grant) -> KeyRecord {
+    pub(super) fn whole(self, version: u32, grant: &Grant) -> KeyRecord {
         KeyRecord {
             id: self.id(),
             version,

@@ -7,19 +7,19 @@ use arc_swap::ArcSwap;
 
 use super::arena::Arena;
 use super::grants::{Grant, Grants, Tenants};
-use super::record::{Read, Record, lower, upper};
+use super::pages::{Lines, Words};
+use super::record::{self, Read, Record, lower, upper};
 use super::{ApplyError, KeyChange, Live, Seen};
 use crate::{KeyId, KeyRecord, Limit, LimitPlan, OrganizationId};
 
-/// Records are made this many at a time: 1 MiB.
-const CHUNK_RECORDS: usize = 1 << 14;
-/// 2²⁷ records at the most.
-const CHUNKS: usize = 1 << 13;
-/// One bit for each record of a chunk.
-const CHUNK_WORDS: usize = CHUNK_RECORDS / 64;
-const SMALLEST_TABLE: usize = 64;
+/// Records in the first chunk of them: 256 KiB.
+const FIRST_RECORDS: usize = 1 << 12;
+/// The number of a record is at most this.
+const MOST_RECORDS: usize = 1 << 27;
+/// A page.
+const SMALLEST_TABLE: usize = 512;
 /// From the smallest to what 2²⁷ records take.
-const SIZES: usize = 23;
+const SIZES: usize = 20;
 /// Cells in a line: as many as a cache line holds.
 const LINE: usize = 8;
 
@@ -29,13 +29,13 @@ pub(super) struct Table {
     /// Tables of entries, each twice as long as the one before. 0 is empty; otherwise the upper half is the tag, the lower
     /// half the record's number + 1. Those that were outgrown stay: a reader may be in them, and together they are smaller
     /// than the newest.
-    sizes: [OnceLock<Box<[AtomicU64]>>; SIZES],
+    sizes: [OnceLock<Words>; SIZES],
     newest: AtomicUsize,
-    records: Arena<Record, CHUNK_RECORDS, CHUNKS>,
+    records: Arena<Lines<{ record::WORDS }>, FIRST_RECORDS>,
     /// A bit for each record that was used since its uses were last collected.
-    touched: Arena<AtomicU64, CHUNK_WORDS, CHUNKS>,
+    touched: Arena<Lines<1>, { FIRST_RECORDS / 64 }>,
     /// Cells of keys with more than one limit.
-    lines: Arena<[AtomicU64; LINE], { 1 << 10 }, { 1 << 14 }>,
+    lines: Arena<Lines<LINE>, 512>,
     grants: Grants,
     used: AtomicU32,
     /// Suspended organizations, sorted. Few, so that a search in them costs less than a mark on each of their keys.
@@ -51,32 +51,23 @@ pub(super) struct Books {
 }
 
 impl Table {
-    pub(super) fn with_capacity(keys: usize) -> Self {
-        let wanted = keys.saturating_mul(4).div_ceil(3).next_power_of_two().max(SMALLEST_TABLE);
-        let size = (wanted / SMALLEST_TABLE).trailing_zeros() as usize;
-        let table = Self {
+    pub(super) fn new() -> Self {
+        Self {
             sizes: [const { OnceLock::new() }; SIZES],
-            newest: AtomicUsize::new(size.min(SIZES - 1)),
-            records: Arena::with_capacity(keys),
-            touched: Arena::with_capacity(keys.div_ceil(64)),
-            lines: Arena::with_capacity(0),
+            newest: AtomicUsize::new(0),
+            records: Arena::new(),
+            touched: Arena::new(),
+            lines: Arena::new(),
             grants: Grants::new(),
             used: AtomicU32::new(0),
             suspended: ArcSwap::default(),
             any_suspended: AtomicBool::new(false),
-        };
-        table.entries_of(size.min(SIZES - 1));
-        table
-    }
-
-    fn entries_of(&self, size: usize) -> &[AtomicU64] {
-        let made = self.sizes.get(size).map(|entries| entries.get_or_init(|| zeroed(SMALLEST_TABLE << size)));
-        made.map_or(&[], |entries| &entries[..])
+        }
     }
 
     #[inline]
     fn entries(&self) -> &[AtomicU64] {
-        // Pairs with the store in `grow`: who sees the number sees the table filled.
+        // Pairs with the store in `make_room_for`: who sees the number sees the table filled.
         let newest = self.sizes.get(self.newest.load(Ordering::Acquire)).and_then(OnceLock::get);
         newest.map_or(&[], |entries| &entries[..])
     }
@@ -99,7 +90,7 @@ impl Table {
     }
 
     #[inline]
-    fn record_of(&self, words: [u64; 2]) -> Option<(u32, &Record)> {
+    fn record_of(&self, words: [u64; 2]) -> Option<(u32, Record<'_>)> {
         let tag = upper(words[0]);
         for slot in probe(self.entries(), words[0]) {
             // Pairs with the store in `publish`: who sees the entry sees the record it points at.
@@ -109,7 +100,7 @@ impl Table {
             }
             if upper(entry) == tag {
                 let number = lower(entry) - 1;
-                let record = self.records.get(number as usize)?;
+                let record = self.record(number)?;
                 if record.is_of(words) {
                     return Some((number, record));
                 }
@@ -127,29 +118,29 @@ impl Table {
     /// Begins to fetch the record that an entry leads to.
     #[inline]
     pub(super) fn fetch_record(&self, entry: u64) -> u32 {
-        let record = (lower(entry) as usize).checked_sub(1).and_then(|number| self.records.get(number));
+        let record = lower(entry).checked_sub(1).and_then(|number| self.record(number));
         record.map_or(0, Record::digest_low)
     }
 
     /// The cell of a key's limit.
     #[inline]
-    pub(super) fn cell<'t>(&'t self, record: &'t Record, limit: usize) -> Option<&'t AtomicU64> {
-        let Some(further) = limit.checked_sub(1) else { return Some(&record.cell) };
+    pub(super) fn cell<'t>(&'t self, record: Record<'t>, limit: usize) -> Option<&'t AtomicU64> {
+        let Some(further) = limit.checked_sub(1) else { return Some(record.cell()) };
         self.lines.get(record.line()? + further / LINE)?.get(further % LINE)
     }
 
     /// Says that a record was used.
     #[inline]
     pub(super) fn touch(&self, number: u32) {
-        if let Some(word) = self.touched.get(number as usize / 64) {
+        if let Some([word]) = self.touched.get(number as usize / 64) {
             word.fetch_or(1 << (number % 64), Ordering::Release);
         }
     }
 
     /// Each record that was touched since the last time.
-    pub(super) fn take_touched(&self, mut each: impl FnMut(&Record)) {
+    pub(super) fn take_touched(&self, mut each: impl FnMut(Record<'_>)) {
         for (first, words) in self.touched.chunks() {
-            for (at, word) in words.iter().enumerate() {
+            for (at, [word]) in words.iter().enumerate() {
                 // Looked at before it is written, so that what was not used stays in every cache.
                 if word.load(Ordering::Relaxed) == 0 {
                     continue;
@@ -159,7 +150,7 @@ impl Table {
                     let number = (first + at) * 64 + bits.trailing_zeros() as usize;
                     bits &= bits - 1;
                     if let Some(record) = self.records.get(number) {
-                        each(record);
+                        each(Record::new(record));
                     }
                 }
             }
@@ -167,12 +158,13 @@ impl Table {
     }
 
     /// The record of a number.
-    pub(super) fn record(&self, number: u32) -> Option<&Record> {
-        self.records.get(number as usize)
+    #[inline]
+    pub(super) fn record(&self, number: u32) -> Option<Record<'_>> {
+        self.records.get(number as usize).map(Record::new)
     }
 
     /// What a record says, for who has it in hand.
-    pub(super) fn read(&self, record: &Record) -> Read {
+    pub(super) fn read(&self, record: Record<'_>) -> Read {
         record.read(&self.grants)
     }
 
@@ -200,7 +192,7 @@ impl Table {
     }
 
     /// Makes a live key dead.
-    fn kill(&self, books: &mut Books, record: &Record) {
+    fn kill(&self, books: &mut Books, record: Record<'_>) {
         let slot = record.version_and_slot();
         record.set_dead();
         if let Some((_, slot)) = slot {
@@ -208,7 +200,7 @@ impl Table {
         }
     }
 
-    fn replace(&self, books: &mut Books, record: &Record, put: &KeyRecord) -> Result<(), ApplyError> {
+    fn replace(&self, books: &mut Books, record: Record<'_>, put: &KeyRecord) -> Result<(), ApplyError> {
         let Some((version, slot)) = record.version_and_slot() else { return Ok(()) };
         let (known, next) = (record.id(), Grant::of(put));
         let Read::Live { grant, .. } = record.read(&self.grants) else { return Ok(()) };
@@ -234,7 +226,7 @@ impl Table {
     fn move_cells(
         &self,
         lines_used: &mut usize,
-        record: &Record,
+        record: Record<'_>,
         from: &LimitPlan,
         to: &LimitPlan,
     ) -> Result<(), ApplyError> {
@@ -272,15 +264,13 @@ impl Table {
         words: [u64; 2],
         id: KeyId,
         put: Option<&KeyRecord>,
-        finish: impl FnOnce(&Record) -> Result<(), ApplyError>,
+        finish: impl FnOnce(Record<'_>) -> Result<(), ApplyError>,
     ) -> Result<(), ApplyError> {
         let number = self.len();
         let next = u32::try_from(number + 1).ok().filter(|_| Record::has_room_for(id)).ok_or(ApplyError::Full)?;
-        if (number + 1) * 4 > self.entries().len() * 3 {
-            self.grow()?;
-        }
+        self.make_room_for(number + 1)?;
         self.touched.make_room(number / 64).ok_or(ApplyError::Full)?;
-        let record = self.records.make_room(number).ok_or(ApplyError::Full)?;
+        let record = Record::new(self.records.make_room(number).ok_or(ApplyError::Full)?);
         record.fill(words, id, put.map(|put| put.holder));
         finish(record)?;
         publish(self.entries(), words[0], next);
@@ -288,16 +278,22 @@ impl Table {
         Ok(())
     }
 
-    /// Lays the entries out anew in a table twice as long. Readers of the old one go on undisturbed: the records are shared.
-    fn grow(&self) -> Result<(), ApplyError> {
-        let size = self.newest.load(Ordering::Relaxed) + 1;
-        if size >= SIZES {
-            return Err(ApplyError::Full);
+    /// Makes the table long enough for so many keys: if need be, the entries are laid out anew in a longer one. Readers of the old
+    /// one go on undisturbed: the records are shared.
+    pub(super) fn make_room_for(&self, keys: usize) -> Result<(), ApplyError> {
+        let shorter = self.entries();
+        // A quarter stays free.
+        if keys.saturating_mul(4) <= shorter.len() * 3 {
+            return Ok(());
         }
-        let longer = self.entries_of(size);
-        for entry in self.entries().iter().map(|entry| entry.load(Ordering::Relaxed)).filter(|entry| *entry != 0) {
+        let keys = Some(keys).filter(|keys| *keys <= MOST_RECORDS).ok_or(ApplyError::Full)?;
+        let entries = (keys * 4).div_ceil(3).next_power_of_two().max(SMALLEST_TABLE);
+        let size = (entries / SMALLEST_TABLE).trailing_zeros() as usize;
+        let made = Words::zeroed(entries).ok_or(ApplyError::Full)?;
+        let longer = self.sizes.get(size).ok_or(ApplyError::Full)?.get_or_init(|| made);
+        for entry in shorter.iter().map(|entry| entry.load(Ordering::Relaxed)).filter(|entry| *entry != 0) {
             let number_plus_one = lower(entry);
-            let record = self.records.get(number_plus_one as usize - 1).ok_or(ApplyError::Full)?;
+            let record = self.record(number_plus_one - 1).ok_or(ApplyError::Full)?;
             publish(longer, u64::from(upper(entry)) << 32 | u64::from(record.digest_low()), number_plus_one);
         }
         self.newest.store(size, Ordering::Release);
@@ -308,7 +304,7 @@ impl Table {
     pub(super) fn revoke_where(&self, books: &mut Books, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
         let mut revoked = 0;
         for number in 0..self.len() {
-            let Some(record) = self.records.get(number) else { break };
+            let Some(record) = self.records.get(number).map(Record::new) else { break };
             let Read::Live { version, grant } = record.read(&self.grants) else { continue };
             if grant.as_deref().is_some_and(|grant| is_it(&record.whole(version, grant))) {
                 drop(grant);
@@ -352,8 +348,4 @@ fn probe(entries: &[AtomicU64], first_word: u64) -> impl Iterator<Item = &Atomic
     let start = lower(first_word) as usize & entries.len().wrapping_sub(1);
     let (before, from) = entries.split_at(start.min(entries.len()));
     from.iter().chain(before)
-}
-
-fn zeroed(entries: usize) -> Box<[AtomicU64]> {
-    (0..entries).map(|_| AtomicU64::new(0)).collect()
 }

@@ -63,12 +63,12 @@ impl Table {
                 #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "the low 16 bits are kept")]
                 let seconds = now.unix_seconds as u16;
                 let route = route.map_or(NO_ROUTE, |route| route.0);
-                record.last_use.store(u32::from(route) << 16 | u32::from(seconds), Ordering::Relaxed);
-                record.passed_and_forbidden.fetch_add(1, Ordering::Relaxed)
+                record.set_last_use(u32::from(route) << 16 | u32::from(seconds));
+                record.passed_and_forbidden().fetch_add(1, Ordering::Relaxed)
             }
-            Outcome::Forbidden => record.passed_and_forbidden.fetch_add(1 << 32, Ordering::Relaxed),
-            Outcome::Limited => record.limited_and_exceeded.fetch_add(1, Ordering::Relaxed),
-            Outcome::Exceeded => record.limited_and_exceeded.fetch_add(1 << 32, Ordering::Relaxed),
+            Outcome::Forbidden => record.passed_and_forbidden().fetch_add(1 << 32, Ordering::Relaxed),
+            Outcome::Limited => record.limited_and_exceeded().fetch_add(1, Ordering::Relaxed),
+            Outcome::Exceeded => record.limited_and_exceeded().fetch_add(1 << 32, Ordering::Relaxed),
         };
         if before == 0 {
             self.touch(live.number);
@@ -78,7 +78,7 @@ impl Table {
     /// Counts a use of a dead key.
     pub(super) fn count_dead(&self, number: u32) {
         let before =
-            self.record(number).map(|record| record.passed_and_forbidden.fetch_add(1 << 32, Ordering::Relaxed));
+            self.record(number).map(|record| record.passed_and_forbidden().fetch_add(1 << 32, Ordering::Relaxed));
         if before == Some(0) {
             self.touch(number);
         }
@@ -87,8 +87,8 @@ impl Table {
     /// Takes the counts of every key that was used since the last time.
     pub(super) fn collect_uses(&self, mut each: impl FnMut(Uses)) {
         self.take_touched(|record| {
-            let first = record.passed_and_forbidden.swap(0, Ordering::Relaxed);
-            let second = record.limited_and_exceeded.swap(0, Ordering::Relaxed);
+            let first = record.passed_and_forbidden().swap(0, Ordering::Relaxed);
+            let second = record.limited_and_exceeded().swap(0, Ordering::Relaxed);
             if first == 0 && second == 0 {
                 return;
             }
@@ -98,7 +98,7 @@ impl Table {
                 }
                 Read::Dead => (Vec::new(), true),
             };
-            let last = record.last_use.load(Ordering::Relaxed);
+            let last = record.last_use();
             let (low, high) = split(last);
             let refused = upper(first);
             each(Uses {
@@ -115,7 +115,7 @@ impl Table {
         });
     }
 
-    fn quotas(&self, record: &Record, plan: &LimitPlan) -> Vec<QuotaCount> {
+    fn quotas(&self, record: Record<'_>, plan: &LimitPlan) -> Vec<QuotaCount> {
         let quotas = plan.limits().iter().enumerate().filter(|(_, limit)| limit.window().is_some());
         let counted = quotas.filter_map(|(at, limit)| {
             let counted = self.cell(record, at)?.load(Ordering::Relaxed);
