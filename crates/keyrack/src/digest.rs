@@ -19,7 +19,13 @@ impl KeyDigest {
 
     /// The digest of a key.
     pub fn of(key: &ApiKey) -> Self {
-        Self(Sha256::digest(key.expose()).into())
+        Self::of_value(key.bytes())
+    }
+
+    /// The digest of the bytes of a key.
+    #[inline]
+    pub(crate) fn of_value(value: &[u8; ApiKey::BYTES]) -> Self {
+        Self(Sha256::digest(value).into())
     }
 
     /// A digest read back from storage.

@@ -228,6 +228,12 @@ impl Index {
         self.table.find(digest.words())
     }
 
+    /// Begins to fetch what [`Index::see`] will look at first. The result means nothing.
+    #[inline]
+    pub(crate) fn fetch_entry(&self, digest: &KeyDigest) -> u64 {
+        self.table.fetch_entry(digest.words())
+    }
+
     /// Fetches what [`Index::see`] will look at of several digests, all at once, so that their waits for memory overlap. The result
     /// means nothing.
     #[inline]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::index::Live;
-use crate::policy::{Least, Method, Path, Policies, PolicyId, RouteNumber, judge};
+use crate::policy::{Least, Method, Path, Policies, PolicyId, Route, RouteNumber, judge};
 use crate::{AskedRequest, Denial, PolicyVersion, ProjectRole, Scope, Unavailable};
 
 /// The policies in force, and the former ones that keys are still bound to.
@@ -102,35 +102,52 @@ impl PolicySet {
         self.former.get(at).map(|(_, policies)| &**policies)
     }
 
+    /// What the policies say of a request, whoever makes it. Nothing of it depends on a key, so it can be found out while the key
+    /// is still being fetched.
+    #[inline]
+    pub(crate) fn route<'p>(&'p self, request: AskedRequest<'p>) -> Result<Routed<'p>, NoPass> {
+        let Some(in_force) = self.in_force() else { return Err(NoPass::Unavailable(Unavailable::PolicyUnknown)) };
+        let (method, path) = (Method::scan(request.method)?, Path::scan(request.target)?);
+        let policy = named(in_force, request.policy).ok_or(Denial::UnknownPolicy)?;
+        let route = in_force.route(policy, method, &path)?;
+        Ok(Routed { set: self, policy: request.policy, method, path, route })
+    }
+}
+
+fn named(policies: &Policies, name: Option<&[u8]>) -> Option<PolicyId> {
+    name.map_or(Some(PolicyId::DEFAULT), |name| policies.named(name))
+}
+
+/// A request, and the rule that applies to it.
+pub(crate) struct Routed<'p> {
+    set: &'p PolicySet,
+    policy: Option<&'p [u8]>,
+    method: Method<'p>,
+    path: Path<'p>,
+    route: Route<'p>,
+}
+
+impl Routed<'_> {
     /// May a live key of that scope and role make the request?
     #[inline]
-    pub(crate) fn judge(
-        &self,
-        request: AskedRequest<'_>,
-        live: &Live<'_>,
-        (scope, role): (Scope, ProjectRole),
-    ) -> Result<RouteNumber, NoPass> {
-        let Some(in_force) = self.in_force() else { return Err(NoPass::Unavailable(Unavailable::PolicyUnknown)) };
-        let method = Method::scan(request.method)?;
-        let path = Path::scan(request.target)?;
-        let policy = |policies: &Policies| match request.policy {
-            None => Some(PolicyId::DEFAULT),
-            Some(name) => policies.named(name),
-        };
-        let route = in_force.route(policy(in_force).ok_or(Denial::UnknownPolicy)?, method, &path)?;
-        judge(&route, role, scope, |needed| live.holds(needed))?;
+    pub(crate) fn judge(&self, live: &Live<'_>, (scope, role): (Scope, ProjectRole)) -> Result<RouteNumber, NoPass> {
+        judge(&self.route, role, scope, |needed| live.holds(needed))?;
         let reach = live.reach();
-        if scope == Scope::Public && reach != self.version {
-            let former = self.of_version(reach).ok_or(Denial::ScopeTooSmall)?;
-            let was_open = match policy(former) {
-                Some(policy) => former.route(policy, method, &path)?,
-                None => return Err(Denial::ScopeTooSmall.into()),
-            };
-            if !was_open.public || was_open.least == Least::None {
-                return Err(Denial::ScopeTooSmall.into());
-            }
+        if scope == Scope::Public && reach != self.set.version {
+            self.was_open_at(reach)?;
         }
-        Ok(route.number)
+        Ok(self.route.number)
+    }
+
+    /// Whether the request was open to publishable keys under a former version.
+    fn was_open_at(&self, reach: PolicyVersion) -> Result<(), NoPass> {
+        let former = self.set.of_version(reach).ok_or(Denial::ScopeTooSmall)?;
+        let policy = named(former, self.policy).ok_or(Denial::ScopeTooSmall)?;
+        let route = former.route(policy, self.method, &self.path)?;
+        if !route.public || route.least == Least::None {
+            return Err(Denial::ScopeTooSmall.into());
+        }
+        Ok(())
     }
 }
 

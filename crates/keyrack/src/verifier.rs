@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use crate::decision::{Reach, decide_use};
 use crate::index::{Live, Outcome, Seen};
-use crate::policies::NoPass;
+use crate::policies::{NoPass, Routed};
 use crate::policy::RouteNumber;
 use crate::{
     ApiKey, Code, Denial, Holder, Index, KeyDigest, KeyId, Limit, LimitState, Lookup, NotAKey, Now, OrganizationId,
@@ -165,8 +165,8 @@ impl Verifier {
 
     /// [`Verifier::check`], and a look at what is told of the key with the verdict.
     pub fn check_with<T>(&self, ask: &Ask<'_>, now: Now, see: impl FnOnce(&Verdict, Option<Details<'_>>) -> T) -> T {
-        match ApiKey::parse(ask.key) {
-            Ok(key) => self.check_digest(&KeyDigest::of(&key), ask, now, see),
+        match ApiKey::digest_of(ask.key) {
+            Ok(digest) => self.check_digest(&digest, ask, now, see),
             Err(NotAKey) => see(&Verdict::denied(Denial::Malformed, None), None),
         }
     }
@@ -174,10 +174,8 @@ impl Verifier {
     /// [`Verifier::check_with`] for many: faster than one by one, because the waits for memory overlap. Verdicts come in order.
     pub fn check_batch(&self, asks: &[Ask<'_>], now: Now, mut see: impl FnMut(&Verdict, Option<Details<'_>>)) {
         for asks in asks.chunks(AT_ONCE) {
-            let digests: [Option<KeyDigest>; AT_ONCE] = std::array::from_fn(|at| {
-                let key = ApiKey::parse(asks.get(at)?.key).ok()?;
-                Some(KeyDigest::of(&key))
-            });
+            let digests: [Option<KeyDigest>; AT_ONCE] =
+                std::array::from_fn(|at| ApiKey::digest_of(asks.get(at)?.key).ok());
             std::hint::black_box(self.index.fetch(&digests));
             for (digest, ask) in digests.iter().zip(asks) {
                 match digest {
@@ -198,9 +196,13 @@ impl Verifier {
         if let Err(cause) = self.is_fit(ask, now) {
             return see(&Verdict::without_key(cause.into()), None);
         }
+        // While the processor waits for the key, it finds out what the policies say.
+        std::hint::black_box(self.index.fetch_entry(digest));
+        let policies = self.policies.load();
+        let routed = ask.request.map(|request| policies.route(request));
         match self.index.see(digest) {
             Seen::Live(live) => {
-                let verdict = self.check_live(&live, ask, now);
+                let verdict = self.check_live(&live, ask, routed, now);
                 see(&verdict, verdict.about.and(live.details()))
             }
             Seen::Dead(record, id) => {
@@ -216,10 +218,16 @@ impl Verifier {
         if ask.min_seq > self.index.position() { Err(Unavailable::Behind) } else { Ok(()) }
     }
 
-    fn check_live(&self, live: &Live<'_>, ask: &Ask<'_>, now: Now) -> Verdict {
+    fn check_live(
+        &self,
+        live: &Live<'_>,
+        ask: &Ask<'_>,
+        routed: Option<Result<Routed<'_>, NoPass>>,
+        now: Now,
+    ) -> Verdict {
         let id = live.id();
         let Some(holder) = live.holder() else { return Verdict::denied(Denial::Revoked, Some(id)) };
-        let (outcome, use_of_it, limit) = match self.decide_and_charge(live, holder, ask, now) {
+        let (outcome, use_of_it, limit) = match self.decide_and_charge(live, holder, (ask, routed), now) {
             Ok((verified, route, limit)) => (Ok(verified), Outcome::Passed(route), limit),
             Err((NoPass::Unavailable(cause), _)) => return Verdict::without_key(cause.into()),
             Err((NoPass::Denied(denial), limit)) => {
@@ -243,7 +251,7 @@ impl Verifier {
         &self,
         live: &Live<'_>,
         holder: Holder,
-        ask: &Ask<'_>,
+        (ask, routed): (&Ask<'_>, Option<Result<Routed<'_>, NoPass>>),
         now: Now,
     ) -> Result<Passed, (NoPass, Option<LimitState>)> {
         let denied = |denial: Denial| (NoPass::Denied(denial), None);
@@ -253,13 +261,8 @@ impl Verifier {
         if live.is_suspended {
             return Err(denied(Denial::Suspended));
         }
-        let route = match ask.request {
-            Some(request) => {
-                let judged = self.policies.load().judge(request, live, (scope, role));
-                Some(judged.map_err(|no_pass| (no_pass, None))?)
-            }
-            None => None,
-        };
+        let route = routed.map(|routed| routed?.judge(live, (scope, role))).transpose();
+        let route = route.map_err(|no_pass| (no_pass, None))?;
         match self.index.charge(live, ask.cost, now) {
             Ok(limit) => Ok((verified, route, limit)),
             Err(refused) if refused.is_quota => Err((Denial::UsageExceeded.into(), Some(refused))),

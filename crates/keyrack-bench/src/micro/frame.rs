@@ -15,6 +15,9 @@ const STEPS: usize = 100_000;
 /// Inputs of a batch.
 pub(super) const BATCH: usize = 16;
 
+/// Inputs that are laid out: more than all samples of five rounds take, so that none is in the cache from the last time.
+const ORDER: usize = 1_000_000;
+
 /// Something small that is measured.
 pub(super) struct Candidate<'a> {
     name: &'static str,
@@ -36,48 +39,35 @@ impl Candidate<'_> {
 
 /// A candidate that answers inputs in random order; `most` nanoseconds are promised.
 ///
-/// An input is copied before the answer to the one before is known, as a server has the bytes of a request in its cache
-/// by the time it looks at them. It is then mixed with that answer in a way that changes nothing, which only the
-/// compiler and the processor do not know: so steps do not overlap, and what is measured is how long one takes.
+/// The order is laid out beforehand, so that the next input is in the cache by the time it is looked at, as a server has the bytes
+/// of a request there. Each is mixed with the answer to the one before in a way that changes nothing, which only the compiler and
+/// the processor do not know: so steps do not overlap, and what is measured is how long one takes.
 pub(super) fn chain<'a, const N: usize>(
     name: &'static str,
     most: Option<f64>,
     inputs: &'a [[u8; N]],
     answer: impl Fn(&[u8; N]) -> u64 + 'a,
 ) -> Candidate<'a> {
-    let mut random = Random::seeded(4);
-    let mut pick = move || inputs.get(random.below(inputs.len())).copied().unwrap_or([0; N]);
-    let run = move |steps: usize| {
-        let nothing = black_box(0_u8);
-        let (mut answered, mut next) = (0_u64, pick());
-        for _ in 0..steps {
-            let mut input = next;
-            next = pick();
-            if let Some(first) = input.first_mut() {
-                *first ^= answered.to_le_bytes()[0] & nothing;
-            }
-            answered = answer(&input);
-        }
-        answered
-    };
-    Candidate { name, most, run: Box::new(run) }
+    batches(name, most, inputs, move |[input]: &[[u8; N]; 1]| answer(input))
 }
 
-/// [`chain`] for what answers [`BATCH`] inputs at once; the time is that of one input.
-pub(super) fn batches<'a, const N: usize>(
+/// [`chain`] for what answers `B` inputs at once; the time is that of one input.
+pub(super) fn batches<'a, const N: usize, const B: usize>(
     name: &'static str,
     most: Option<f64>,
     inputs: &'a [[u8; N]],
-    answer: impl Fn(&[[u8; N]; BATCH]) -> u64 + 'a,
+    answer: impl Fn(&[[u8; N]; B]) -> u64 + 'a,
 ) -> Candidate<'a> {
     let mut random = Random::seeded(4);
-    let mut pick = move || std::array::from_fn(|_| inputs.get(random.below(inputs.len())).copied().unwrap_or([0; N]));
+    let mut pick = || inputs.get(random.below(inputs.len())).copied().unwrap_or([0; N]);
+    let order: Vec<[[u8; N]; B]> = (0..ORDER / B).map(|_| std::array::from_fn(|_| pick())).collect();
+    let mut at = 0;
     let run = move |steps: usize| {
         let nothing = black_box(0_u8);
-        let (mut answered, mut next) = (0_u64, pick());
-        for _ in 0..steps / BATCH {
-            let mut batch: [[u8; N]; BATCH] = next;
-            next = pick();
+        let mut answered = 0_u64;
+        for _ in 0..steps / B {
+            let mut batch = order.get(at).copied().unwrap_or([[0; N]; B]);
+            at = if at + 1 < order.len() { at + 1 } else { 0 };
             for first in batch.iter_mut().filter_map(|input| input.first_mut()) {
                 *first ^= answered.to_le_bytes()[0] & nothing;
             }

@@ -344,8 +344,7 @@ fn publish(entries: &[AtomicU64], first_word: u64, number_plus_one: u32) {
 /// Every entry, beginning where the digest says. Digests are SHA-256, so their low bits need no further mixing.
 #[inline]
 fn probe(entries: &[AtomicU64], first_word: u64) -> impl Iterator<Item = &AtomicU64> {
-    // The upper half is the tag's.
-    let start = lower(first_word) as usize & entries.len().wrapping_sub(1);
-    let (before, from) = entries.split_at(start.min(entries.len()));
-    from.iter().chain(before)
+    // The upper half is the tag's. There are as many entries as a power of two.
+    let (start, mask) = (lower(first_word) as usize, entries.len().wrapping_sub(1));
+    (0..entries.len()).map_while(move |step| entries.get((start + step) & mask))
 }
