@@ -1,5 +1,6 @@
 //! What keys are used for: counted in their records, collected from there every two seconds, and written in batches by one
-//! task; never on the way of a verification.
+//! task; never on the way of a verification. It takes a small share of the machine: where more keys are in use than it can write in
+//! that time, they stay counted in their records until it can.
 //!
 //! Nothing is counted twice: a batch has a number, which is in the transaction that holds it. If it is not known whether
 //! that was committed, the batch is written again only if its number is not there. A crash loses what was not written.
@@ -26,8 +27,10 @@ use crate::store::{Need, Store, StoreError};
 pub const INTERVAL: Duration = Duration::from_secs(2);
 /// Most keys in one transaction: a revocation waits for one of them at most.
 const MOST_KEYS: usize = 1_000;
-/// After a batch, others have the store for so many times as long.
-const PAUSES: u32 = 2;
+/// After a batch, others have the store for so many times as long, on a machine with one core; with more of them for less.
+const PAUSES: u32 = 19;
+/// At least.
+const FEWEST_PAUSES: u32 = 2;
 /// How long hours are kept, in days; as long as they can be asked for.
 const KEPT_DAYS: i64 = MOST_DAYS;
 /// Most rows that are forgotten in one transaction.
@@ -47,6 +50,8 @@ pub struct Usage {
     collector: Arc<Mutex<Collector>>,
     writer: tokio::sync::Mutex<Writer>,
     failed_writes: AtomicU64,
+    /// After a batch, others have the store for so many times as long.
+    pauses: u32,
 }
 
 /// Uses that go together.
@@ -82,6 +87,7 @@ impl Usage {
             collector: Arc::new(Mutex::new(collector)),
             writer: tokio::sync::Mutex::default(),
             failed_writes: AtomicU64::new(0),
+            pauses: pauses(),
         }
     }
 
@@ -93,13 +99,20 @@ impl Usage {
             while Instant::now() < due {
                 let began = Instant::now();
                 match self.write_batch().await {
-                    Ok(true) => sleep(began.elapsed() * PAUSES).await,
+                    Ok(true) => sleep(began.elapsed() * self.pauses).await,
                     Ok(false) | Err(_) => break,
                 }
             }
             sleep_until(due).await;
-            self.collect().await;
+            // What is not collected is still counted where it is.
+            if self.pending_keys().await == 0 || self.is_hour_over() {
+                self.collect().await;
+            }
         }
+    }
+
+    fn is_hour_over(&self) -> bool {
+        hour_of(lock(&self.collector).collected_at) < hour_of(self.clock.now())
     }
 
     /// At the end of an hour there is one more collection, so that the hours are told apart.
@@ -205,10 +218,16 @@ impl Usage {
             let mut writing = self.store.begin(Need::Ordinary).await?;
             forgotten += writing.forget_usage(before, own, MOST_FORGOTTEN).await?;
             writing.commit().await?;
-            sleep(began.elapsed() * PAUSES).await;
+            sleep(began.elapsed() * self.pauses).await;
         }
         Ok(forgotten)
     }
+}
+
+/// So many that writing takes about a twentieth of the machine.
+fn pauses() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
+    (PAUSES / cores).max(FEWEST_PAUSES)
 }
 
 fn lock(collector: &Mutex<Collector>) -> std::sync::MutexGuard<'_, Collector> {

@@ -2,7 +2,7 @@
 
 use keyrack::Ask;
 
-use super::json::{self, Answer, Question};
+use super::json::{self, Question};
 use super::{Doors, answer};
 use crate::wire::{Reply, Request};
 
@@ -25,7 +25,7 @@ impl Doors {
             if !std::mem::take(&mut is_first) {
                 out.push(b',');
             }
-            Answer::of(verdict, details, seq, id).write(out);
+            json::write_answer(out, verdict, details, seq, id);
         });
         out.extend_from_slice(b"]}");
     }

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use keyrack::{Ask, AskedRequest, Details, Holder, LimitState, OrganizationId, ProjectId, Verdict};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+
+use super::answer;
 
 use crate::http::body;
 use crate::http::fields::Fields;
@@ -166,84 +168,102 @@ fn faults_of_many(bytes: &[u8]) -> Problem {
     fields.finish().err().unwrap_or_else(ambiguous)
 }
 
-/// A verdict as it is sent.
-#[derive(Serialize)]
-pub(super) struct Answer<'a> {
-    valid: bool,
-    code: &'static str,
-    #[serde(flatten)]
-    key: Option<KeyFacts<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ratelimit: Option<RateLimit>,
+/// Writes what is said of a verdict; `seq` is how far the index had come.
+///
+/// By hand, because a batch is little else: every word of it is plain ASCII that needs no escape, permissions included.
+pub(super) fn write_answer(
+    out: &mut Vec<u8>,
+    verdict: &Verdict,
+    details: Option<Details<'_>>,
     seq: i64,
-    /// How old what is known of the keys is, in milliseconds. Nothing where the store is in this process.
-    age_ms: u64,
-    request_id: &'a str,
-}
-
-#[derive(Serialize)]
-struct KeyFacts<'a> {
-    key_id: i64,
-    project_id: Option<u32>,
-    organization_id: Option<u32>,
-    scope: Option<&'static str>,
-    role: Option<&'static str>,
-    permissions: Words<'a>,
-}
-
-#[derive(Serialize)]
-struct RateLimit {
-    limit: u64,
-    remaining: u64,
-    reset: u64,
-}
-
-impl RateLimit {
-    const fn of(state: &LimitState) -> Self {
-        Self { limit: state.limit, remaining: state.remaining, reset: state.reset }
-    }
-}
-
-struct Words<'a>(Option<Details<'a>>);
-
-impl Serialize for Words<'_> {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Some(details) => to.collect_seq(details.permissions.iter()),
-            None => to.collect_seq(std::iter::empty::<&str>()),
+    request_id: &str,
+) {
+    out.extend_from_slice(if verdict.outcome.is_ok() { b"{\"valid\":true" } else { b"{\"valid\":false" });
+    push_word(out, ",\"code\":", Some(verdict.code().as_str()));
+    if let Some(about) = verdict.about {
+        let (project, organization, scope, role) = match about.holder {
+            Holder::Project { project, organization, scope, role, .. } => {
+                (Some(project.0), Some(organization.0), Some(scope.as_str()), Some(role.as_str()))
+            }
+            Holder::Organization { organization, role } => (None, Some(organization.0), None, Some(role.as_str())),
+            Holder::Operator => (None, None, None, None),
+        };
+        push_number(out, ",\"key_id\":", Some(about.id.0.cast_unsigned()));
+        push_number(out, ",\"project_id\":", project.map(u64::from));
+        push_number(out, ",\"organization_id\":", organization.map(u64::from));
+        push_word(out, ",\"scope\":", scope);
+        push_word(out, ",\"role\":", role);
+        out.extend_from_slice(b",\"permissions\":[");
+        for (at, permission) in details.iter().flat_map(|details| details.permissions.iter()).enumerate() {
+            push_word(out, if at == 0 { "" } else { "," }, Some(permission));
         }
+        out.push(b']');
+    }
+    if let Some(LimitState { limit, remaining, reset, .. }) = verdict.limit {
+        push_number(out, ",\"ratelimit\":{\"limit\":", Some(limit));
+        push_number(out, ",\"remaining\":", Some(remaining));
+        push_number(out, ",\"reset\":", Some(reset));
+        out.push(b'}');
+    }
+    push_number(out, ",\"seq\":", Some(seq.max(0).cast_unsigned()));
+    // How old what is known of the keys is. Nothing where the store is in this process.
+    push_number(out, ",\"age_ms\":", Some(0));
+    push_word(out, ",\"request_id\":", Some(request_id));
+    out.push(b'}');
+}
+
+fn push_word(out: &mut Vec<u8>, before: &str, word: Option<&str>) {
+    out.extend_from_slice(before.as_bytes());
+    let Some(word) = word else { return out.extend_from_slice(b"null") };
+    out.push(b'"');
+    out.extend_from_slice(word.as_bytes());
+    out.push(b'"');
+}
+
+fn push_number(out: &mut Vec<u8>, before: &str, number: Option<u64>) {
+    out.extend_from_slice(before.as_bytes());
+    match number {
+        Some(number) => answer::push_number(out, number),
+        None => out.extend_from_slice(b"null"),
     }
 }
 
-impl<'a> Answer<'a> {
-    /// What is said of a verdict; `seq` is how far the index had come.
-    pub(super) fn of(verdict: &Verdict, details: Option<Details<'a>>, seq: i64, request_id: &'a str) -> Self {
-        let code = verdict.code();
-        let key = verdict.about.map(|about| {
-            let (project_id, organization_id, scope, role) = match about.holder {
-                Holder::Project { project, organization, scope, role, .. } => {
-                    (Some(project.0), Some(organization.0), Some(scope.as_str()), Some(role.as_str()))
-                }
-                Holder::Organization { organization, role } => (None, Some(organization.0), None, Some(role.as_str())),
-                Holder::Operator => (None, None, None, None),
-            };
-            let permissions = Words(details);
-            KeyFacts { key_id: about.id.0, project_id, organization_id, scope, role, permissions }
+#[cfg(test)]
+mod tests {
+    use keyrack::{About, KeyId, KeyKind, Permissions, ProjectRole, Scope, VerifyError};
+
+    use super::*;
+
+    fn written(verdict: &Verdict, details: Option<Details<'_>>) -> serde_json::Value {
+        let mut out = Vec::new();
+        write_answer(&mut out, verdict, details, 7, "req_1");
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn an_answer_is_json_with_every_field() {
+        let holder = Holder::Project {
+            project: ProjectId(5),
+            organization: OrganizationId(6),
+            kind: KeyKind::Secret,
+            scope: Scope::Secret,
+            role: ProjectRole::Editor,
+        };
+        let limit = LimitState { at: 0, limit: 10, remaining: 9, reset: 60, retry_after: 0, is_quota: false };
+        let denied = Err(VerifyError::Denied { denial: keyrack::Denial::RateLimited, key: None });
+        let verdict = Verdict { outcome: denied, about: Some(About { id: KeyId(4), holder }), limit: Some(limit) };
+        let permissions = Permissions::new(["files:read", "files:write"]);
+        let expected = serde_json::json!({
+            "valid": false, "code": "RATE_LIMITED", "key_id": 4, "project_id": 5, "organization_id": 6,
+            "scope": "secret", "role": "editor", "permissions": ["files:read", "files:write"],
+            "ratelimit": {"limit": 10, "remaining": 9, "reset": 60}, "seq": 7, "age_ms": 0, "request_id": "req_1",
         });
-        Self {
-            valid: verdict.outcome.is_ok(),
-            code: code.as_str(),
-            key,
-            ratelimit: verdict.limit.as_ref().map(RateLimit::of),
-            seq,
-            age_ms: 0,
-            request_id,
-        }
-    }
+        assert_eq!(written(&verdict, Some(Details { permissions: &permissions, limits: &[] })), expected);
 
-    /// Writes it.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
-        // A vector takes whatever is written, and these are plain data.
-        serde_json::to_writer(out, self).expect("an answer is plain data");
+        let about = Some(About { id: KeyId(4), holder: Holder::Operator });
+        let operator = written(&Verdict { outcome: denied, about, limit: None }, None);
+        assert!(operator["project_id"].is_null() && operator["role"].is_null() && operator.get("ratelimit").is_none());
+        let unknown = written(&Verdict { outcome: denied, about: None, limit: None }, None);
+        assert!(unknown.get("key_id").is_none());
     }
 }

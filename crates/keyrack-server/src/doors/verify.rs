@@ -1,6 +1,6 @@
 //! `POST /v1/verify`: a question as JSON, for whatever has no gateway in front of it.
 
-use super::json::{self, Answer};
+use super::json;
 use super::{Doors, answer};
 use crate::wire::{Reply, Request};
 
@@ -20,7 +20,7 @@ impl Doors {
             let code = verdict.code();
             reply.set_status(code.status());
             answer::retry_after(reply, code, verdict.limit.as_ref());
-            Answer::of(verdict, details, seq, id).write(reply.body());
+            json::write_answer(reply.body(), verdict, details, seq, id);
         });
     }
 }

@@ -20,6 +20,8 @@ pub(super) const NOT_A_DATABASE: u32 = 26;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows that a connection may be ahead of who reads them: with few, the two wake each other up for every row.
+const ROWS_AHEAD: usize = 1_024;
 
 /// The primary result code (the low byte of the extended one), if the database itself gave the error.
 pub(super) fn primary_code(error: &sqlx::Error) -> Option<u32> {
@@ -58,6 +60,7 @@ fn options(file: &Path) -> SqliteConnectOptions {
         .filename(file)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
+        .row_buffer_size(ROWS_AHEAD)
         .pragma("trusted_schema", "OFF")
         .disable_statement_logging()
 }
