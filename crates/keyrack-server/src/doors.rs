@@ -16,7 +16,7 @@ mod verify;
 
 use std::sync::Arc;
 
-use keyrack::Verifier;
+use keyrack::{Code, Verifier};
 
 use self::dialect::Dialect;
 pub use self::ids::RequestIds;
@@ -97,6 +97,16 @@ impl Service for Doors {
                              /v1/auth/ followed by nginx, forward, haproxy or envoy.";
                 self.problem(&Problem::new(ProblemCode::ResourceMissing, doors), reply);
             }
+        }
+    }
+
+    fn refused(&self, target: &[u8], reply: &mut Reply) {
+        // A gateway would take the wire's own status for a fault, and its client did not keep to HTTP.
+        if let Door::ForwardAuth(dialect, _) = Door::of(target) {
+            reply.set_status((dialect.status)(Code::Forbidden));
+            reply.field("X-Keyrack-Reason", Code::Forbidden.as_str().as_bytes());
+            reply.field("X-Keyrack-Status", b"403");
+            reply.field("X-Keyrack-Detail", b"request_malformed");
         }
     }
 

@@ -10,6 +10,7 @@ mod desk;
 mod fields;
 pub mod head;
 mod http1;
+mod http2;
 mod listen;
 mod refused;
 mod reply;
@@ -29,9 +30,11 @@ pub use self::listen::Bound;
 pub use self::refused::Refused;
 pub use self::reply::Reply;
 
+use keyrack::Now;
+use tokio::sync::watch;
+
 use self::listen::SocketFile;
 use self::thread::Thread;
-use keyrack::Now;
 
 /// Who sent a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,12 @@ pub trait Service: Send + Sync + 'static {
         reply.set_status(503);
         reply.field("X-Keyrack-Reason", b"UNAVAILABLE");
     }
+
+    /// Has the last word on a request that the wire refused: its reply is written, and may be given the status and the fields
+    /// that whoever asks at this target understands.
+    fn refused(&self, target: &[u8], reply: &mut Reply) {
+        let _ = (target, reply);
+    }
 }
 
 /// How much and how long.
@@ -86,6 +95,8 @@ pub struct Limits {
     pub body: Duration,
     /// Longest that a connection may be open with nothing asked.
     pub idle: Duration,
+    /// The same for a connection that speaks HTTP/2.
+    pub idle_http2: Duration,
     /// Longest that a client may take nothing of a reply that waits for it.
     pub unread: Duration,
     /// Most bytes of replies that wait for a client before nothing more of it is read or answered. The reply that goes
@@ -102,6 +113,7 @@ impl Default for Limits {
             head: Duration::from_secs(5),
             body: Duration::from_secs(10),
             idle: Duration::from_secs(75),
+            idle_http2: Duration::from_secs(60),
             unread: Duration::from_secs(10),
             unsent_bytes: 256 * 1024,
             stop: Duration::from_secs(10),
@@ -155,13 +167,21 @@ pub fn bind(settings: &WireSettings) -> io::Result<Bound> {
 #[expect(clippy::needless_pass_by_value, reason = "it is given away: every thread keeps a handle of its own")]
 pub fn start(bound: Bound, settings: WireSettings, service: Arc<dyn Service>) -> io::Result<Wire> {
     let Bound { sets, address, socket_file } = bound;
-    let mut wire = Wire { address, socket_file, stopping: Arc::new(AtomicBool::new(false)), threads: Vec::new() };
+    let mut wire = Wire {
+        address,
+        socket_file,
+        stopping: Arc::new(AtomicBool::new(false)),
+        stopping_http2: watch::Sender::new(false),
+        threads: Vec::new(),
+    };
     let settings = Arc::new(settings);
     for (number, listeners) in sets.into_iter().enumerate() {
+        let stop = wire.stopping_http2.subscribe();
+        let (sender, http2) = http2::start(number, Arc::clone(&settings), Arc::clone(&service), stop)?;
         let (thread, waker) =
-            Thread::new(listeners, Arc::clone(&settings), Arc::clone(&service), Arc::clone(&wire.stopping))?;
-        let handle = std::thread::Builder::new().name(format!("wire-{number}")).spawn(move || thread.run())?;
-        wire.threads.push((handle, waker));
+            Thread::new(listeners, Arc::clone(&settings), Arc::clone(&service), sender, Arc::clone(&wire.stopping))?;
+        let http1 = std::thread::Builder::new().name(format!("wire-{number}")).spawn(move || thread.run())?;
+        wire.threads.push(Running { waker, http1, http2 });
     }
     Ok(wire)
 }
@@ -172,7 +192,16 @@ pub struct Wire {
     address: Option<SocketAddr>,
     socket_file: Option<SocketFile>,
     stopping: Arc<AtomicBool>,
-    threads: Vec<(JoinHandle<()>, mio::Waker)>,
+    stopping_http2: watch::Sender<bool>,
+    threads: Vec<Running>,
+}
+
+/// What was started for one core.
+#[derive(Debug)]
+struct Running {
+    waker: mio::Waker,
+    http1: JoinHandle<()>,
+    http2: JoinHandle<()>,
 }
 
 impl Wire {
@@ -192,14 +221,17 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
-        for (_, waker) in &self.threads {
-            if let Err(error) = waker.wake() {
+        self.stopping_http2.send_replace(true);
+        for thread in &self.threads {
+            if let Err(error) = thread.waker.wake() {
                 tracing::error!(%error, "a thread of the verification listener could not be told to stop");
             }
         }
-        for (handle, _) in self.threads.drain(..) {
-            if handle.join().is_err() {
-                tracing::error!("a thread of the verification listener had ended before it was stopped");
+        for thread in self.threads.drain(..) {
+            for handle in [thread.http1, thread.http2] {
+                if handle.join().is_err() {
+                    tracing::error!("a thread of the verification listener had ended before it was stopped");
+                }
             }
         }
         if let Some(file) = self.socket_file.take() {

@@ -9,8 +9,9 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
 use super::Peer;
-use super::desk::{Desk, HTTP2_PREFACE, Step};
+use super::desk::{Desk, Step};
 use super::head::After;
+use super::http2::{self, Handed};
 use super::refused::Refused;
 
 /// Longest that a client which was told goodbye may take to go. Closing while it still sends would make the system throw
@@ -83,6 +84,8 @@ enum Course {
     Ending,
     /// Everything is sent; what still comes is thrown away.
     Farewell,
+    /// It speaks HTTP/2, and is somebody else's.
+    Http2,
 }
 
 /// What the system last said about reading.
@@ -105,6 +108,8 @@ pub(super) enum Next {
     Again,
     /// It is over.
     Close,
+    /// It is handed to those who speak HTTP/2.
+    Http2,
 }
 
 /// One connection.
@@ -185,6 +190,9 @@ impl Connection {
             ended = read == Some(0);
             answered |= more;
         }
+        if self.course == Course::Http2 {
+            return Ok(Next::Http2);
+        }
         if ended {
             self.course = Course::Ending;
         }
@@ -212,12 +220,22 @@ impl Connection {
     pub(super) fn overdue(&mut self, desk: &mut Desk, registry: &Registry, token: Token) -> Next {
         match self.waits {
             Waits::Head | Waits::Body => {
-                desk.refuse(Refused::Slow);
+                let pending = std::mem::take(&mut self.pending);
+                desk.refuse(Refused::Slow, &pending);
                 self.course = Course::Ending;
                 self.turn(desk, registry, token)
             }
             Waits::Idle | Waits::Reader | Waits::Goodbye => Next::Close,
         }
+    }
+
+    /// Takes it out of the event loop, with what was read of it.
+    ///
+    /// # Errors
+    /// The event loop does not let go of it.
+    pub(super) fn hand_over(mut self, registry: &Registry) -> io::Result<Handed> {
+        self.stream.source().deregister(registry)?;
+        Ok(Handed { stream: self.stream, peer: self.peer, front: self.pending })
     }
 
     /// Whether it has waited too long.
@@ -410,6 +428,7 @@ impl Connection {
                     };
                 }
                 Step::Refused => self.course = Course::Ending,
+                Step::Http2 => self.course = Course::Http2,
             }
         }
         used
@@ -418,9 +437,9 @@ impl Connection {
 
 /// Answers the first request of a connection, which may turn out to be the beginning of something else.
 fn begin(bytes: &[u8], peer: Peer, desk: &mut Desk) -> Step {
-    if bytes.starts_with(HTTP2_PREFACE) {
-        desk.refuse(Refused::Version)
-    } else if HTTP2_PREFACE.starts_with(bytes) {
+    if bytes.starts_with(http2::PREFACE) {
+        Step::Http2
+    } else if http2::PREFACE.starts_with(bytes) {
         Step::InHead
     } else {
         desk.answer(bytes, peer)

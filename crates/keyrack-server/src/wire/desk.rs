@@ -16,8 +16,6 @@ use crate::clock::{Clock as _, SystemClock};
 const READ_BYTES: usize = 64 * 1024;
 /// The most memory for replies that is kept from one turn to the next, in bytes.
 const MOST_OUTPUT_KEPT: usize = 1024 * 1024;
-/// How a client begins that speaks HTTP/2 without being asked (RFC 9113, section 3.4).
-pub(super) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// One thread's desk.
 pub(super) struct Desk {
@@ -47,6 +45,8 @@ pub(super) enum Step {
     Answered(usize, After),
     /// It was refused, and that was said.
     Refused,
+    /// The connection speaks HTTP/2.
+    Http2,
 }
 
 impl Desk {
@@ -76,7 +76,7 @@ impl Desk {
         let head = match head::parse(bytes, &mut room) {
             Ok(Some(head)) => head,
             Ok(None) => return Step::InHead,
-            Err(refused) => return self.refuse(refused),
+            Err(refused) => return self.refuse(refused, bytes),
         };
         let end = head.length + head.body;
         let Some(body) = bytes.get(head.length..end) else { return Step::InBody(end) };
@@ -92,10 +92,10 @@ impl Desk {
         Step::Answered(end, after)
     }
 
-    /// Says why a request is refused.
-    pub(super) fn refuse(&mut self, refused: Refused) -> Step {
+    /// Says why the request at the front of `bytes` is refused.
+    pub(super) fn refuse(&mut self, refused: Refused, bytes: &[u8]) -> Step {
         self.reply.clear();
-        refused.write(&self.settings.problem_types, &(self.settings.request_id)(), &mut self.reply);
+        refused.write(&self.settings, (self.service.as_ref(), head::target_of(bytes)), &mut self.reply);
         http1::write(&self.reply, &self.date, Part::Whole, After::Closes, &mut self.output);
         Step::Refused
     }
@@ -134,7 +134,8 @@ pub(super) fn ask(service: &dyn Service, request: &Request<'_>, reply: &mut Repl
     let said = catch_unwind(AssertUnwindSafe(|| service.broken(request.target, reply)));
     if said.is_err() || !reply.is_sound() {
         reply.clear();
-        reply.set_status(503);
+        // No gateway takes this for a yes, and none for its own fault.
+        reply.set_status(403);
     }
     Asked::Broken
 }

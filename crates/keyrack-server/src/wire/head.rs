@@ -204,3 +204,65 @@ fn read_length(value: &[u8]) -> Result<usize, Refused> {
     let length = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(usize::MAX);
     if length > MOST_BODY_BYTES { Err(Refused::BodyTooLarge) } else { Ok(length) }
 }
+
+/// The target of a head that was not understood, if its first line is that of a request.
+pub(super) fn target_of(bytes: &[u8]) -> Option<&[u8]> {
+    let line = bytes.split(|byte| *byte == b'\r').next()?;
+    let mut words = line.splitn(3, |byte| *byte == b' ');
+    let target = words.nth(1)?;
+    words.next().is_some_and(|version| version.starts_with(b"HTTP/")).then_some(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framing(lines: &str) -> Result<(usize, After), Refused> {
+        let text = format!("POST /a HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        let mut room = room();
+        let head = parse(text.as_bytes(), &mut room)?.unwrap();
+        assert_eq!(head.length, text.len());
+        Ok((head.body, head.after))
+    }
+
+    #[test]
+    fn a_head_is_taken_apart_as_it_was_sent() {
+        let bytes = b"GET /a?b=c%20d HTTP/1.1\r\nHost: a:1\r\nX-Two: \t2 3\t \r\nx-none:\r\n\r\nrest";
+        let mut room = room();
+        let head = parse(bytes, &mut room).unwrap().unwrap();
+        assert_eq!((head.method, head.target), (b"GET".as_slice(), b"/a?b=c%20d".as_slice()));
+        assert_eq!(head.length, bytes.len() - "rest".len());
+        let fields: Vec<_> = head.fields.iter().collect();
+        let expected: [(&[u8], &[u8]); 3] = [(b"Host", b"a:1"), (b"X-Two", b"2 3"), (b"x-none", b"")];
+        assert_eq!(fields, expected);
+    }
+
+    #[test]
+    fn the_front_of_a_head_is_waited_for() {
+        let bytes = b"GET /a HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n";
+        for end in 0..bytes.len() {
+            let mut room = room();
+            assert!(parse(&bytes[..end], &mut room).unwrap().is_none(), "{end}");
+        }
+    }
+
+    #[test]
+    fn the_length_is_one_plain_number() {
+        assert_eq!(framing("Content-Length: 0\r\n"), Ok((0, After::Stays)));
+        assert_eq!(framing("content-length: 007\r\n"), Ok((7, After::Stays)));
+        assert_eq!(framing("Content-Length: 1048576\r\n"), Ok((1_048_576, After::Stays)));
+        assert_eq!(framing("Content-Length: 1048577\r\n"), Err(Refused::BodyTooLarge));
+        assert_eq!(framing("Content-Length: 99999999999999999999999\r\n"), Err(Refused::BodyTooLarge));
+        assert_eq!(framing("Content-Length: 1,1\r\n"), Err(Refused::Length));
+        assert_eq!(framing("Content-Length: 1\r\nContent-Length: 1\r\n"), Err(Refused::Length));
+        assert_eq!(framing("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"), Err(Refused::TwoLengths));
+        assert_eq!(framing("Transfer-Encoding: chunked\r\n"), Err(Refused::Chunked));
+    }
+
+    #[test]
+    fn what_only_looks_like_a_rule_is_none() {
+        assert_eq!(framing("Content-Lengths: a\r\nX-Transfer-Encoding: chunked\r\n"), Ok((0, After::Stays)));
+        assert_eq!(framing("Connection: closed, not-close\r\n"), Ok((0, After::Stays)));
+        assert_eq!(framing("Connection: a ,\tClose\r\n"), Ok((0, After::Closes)));
+    }
+}

@@ -1,6 +1,7 @@
 //! What the wire itself refuses, and how it says so.
 
 use super::reply::Reply;
+use super::{Service, WireSettings};
 use crate::http::problem::{self, Code, Problem};
 
 /// Why a request never reached the service. The connection is closed after each of them: where one request ends and the
@@ -36,19 +37,18 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// The HTTP status.
+    /// The HTTP status. Never one of 500 to 599: there are gateways that can be told to take those for a yes.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Self::Malformed | Self::Target | Self::Host | Self::Length | Self::TwoLengths => 400,
+            Self::Malformed | Self::Target | Self::Host | Self::Length | Self::TwoLengths | Self::Version => 400,
             Self::Slow => 408,
+            Self::Chunked => 411,
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::Coded => 415,
             Self::Expectation => 417,
             Self::HeadTooLarge => 431,
-            Self::Chunked => 501,
-            Self::Version => 505,
         }
     }
 
@@ -92,13 +92,22 @@ impl Refused {
         }
     }
 
-    /// Writes the whole reply into a blank one.
-    pub(super) fn write(self, types: &str, request_id: &str, reply: &mut Reply) {
+    /// Writes the whole reply into a blank one; the service has the last word on it, if it is known what was asked for.
+    pub(super) fn write(
+        self,
+        settings: &WireSettings,
+        (service, target): (&dyn Service, Option<&[u8]>),
+        reply: &mut Reply,
+    ) {
+        let request_id = (settings.request_id)();
         reply.set_status(self.status());
         reply.field("Content-Type", problem::MEDIA_TYPE.as_bytes());
         reply.field("Cache-Control", b"no-store");
         reply.field("X-Request-Id", request_id.as_bytes());
-        let document = Problem::new(self.code(), self.message()).body(types, request_id);
+        let document = Problem::new(self.code(), self.message()).body(&settings.problem_types, &request_id);
         reply.body().extend_from_slice(&document);
+        if let Some(target) = target {
+            service.refused(target, reply);
+        }
     }
 }

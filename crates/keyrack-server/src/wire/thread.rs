@@ -13,6 +13,7 @@ use slab::Slab;
 
 use super::connection::{Connection, Next};
 use super::desk::Desk;
+use super::http2::Sender;
 use super::listen::Listener;
 use super::{Limits, Service, WireSettings};
 
@@ -42,6 +43,7 @@ pub(super) struct Thread {
     doors: Vec<Door>,
     connections: Slab<Connection>,
     desk: Desk,
+    http2: Sender,
     stop: Arc<AtomicBool>,
     /// When everything that is still open is closed.
     stop_by: Option<Duration>,
@@ -67,6 +69,7 @@ impl Thread {
         listeners: Vec<Listener>,
         settings: Arc<WireSettings>,
         service: Arc<dyn Service>,
+        http2: Sender,
         stop: Arc<AtomicBool>,
     ) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
@@ -82,6 +85,7 @@ impl Thread {
             doors,
             connections: Slab::new(),
             desk: Desk::new(settings, service),
+            http2,
             stop,
             stop_by: None,
             again: Vec::new(),
@@ -177,9 +181,18 @@ impl Thread {
             Next::Again => self.again.push(index),
             // Closing the socket also takes it from the event loop.
             Next::Close => drop(self.connections.try_remove(index)),
+            Next::Http2 => self.hand_over(index),
         }
         // A connection that ended in the middle of its turn may have left something.
         self.desk.tidy();
+    }
+
+    fn hand_over(&mut self, index: usize) {
+        let Some(connection) = self.connections.try_remove(index) else { return };
+        match connection.hand_over(self.poll.registry()) {
+            Ok(handed) => self.http2.take(handed),
+            Err(error) => tracing::warn!(%error, "a connection could not be handed over to HTTP/2"),
+        }
     }
 
     /// Lets those in who wait at the doors.

@@ -1,6 +1,8 @@
 //! The wire of the verification listener, over real sockets, with a service that says back what it was asked.
 
 mod answers;
+mod descriptors;
+mod http2;
 mod refused;
 mod slow;
 mod stopping;

@@ -203,3 +203,20 @@ async fn an_envoy_prefix_without_its_mark_lets_no_client_choose_its_policy() {
         assert!(ask(target).contains("door_unknown"), "{target}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_even_a_request_is_denied_in_the_gateways_way() {
+    let doors = Opened::new().await;
+    let (long, many) = ("x".repeat(17 * 1024), "X-Many: 1\r\n".repeat(65));
+    let oddities =
+        [format!("X-Long: {long}\r\n"), many, "Transfer-Encoding: chunked\r\n".to_owned(), "Expect: x\r\n".to_owned()];
+    for dialect in ["nginx", "forward", "haproxy", "envoy/-/x"] {
+        for odd in &oddities {
+            let answer = doors.send(&format!("{}{odd}", head("GET", &format!("/v1/auth/{dialect}"), &[])), "");
+            let shown = (answer.status, answer.field("x-keyrack-reason"), answer.field("x-keyrack-detail"));
+            assert_eq!(shown, (403, Some("FORBIDDEN"), Some("request_malformed")), "{dialect} {:.20}", odd);
+        }
+    }
+    let answer = doors.send(&format!("{}X-Long: {long}\r\n", head("POST", "/v1/verify", &[])), "");
+    assert_eq!((answer.status, answer.field("x-keyrack-reason")), (431, None), "who asks here reads the status");
+}

@@ -40,14 +40,14 @@ fn two_ways_to_tell_the_length_are_refused() {
         (400, "Content-Length: 3\r\nTransfer-Encoding: chunked"),
         (400, "Transfer-Encoding: chunked\r\nContent-Length: 3"),
         (400, "content-length: 3\r\ntransfer-encoding: identity"),
-        (501, "Transfer-Encoding: chunked"),
-        (501, "transfer-encoding: Chunked"),
-        (501, "Transfer-Encoding: xchunked"),
-        (501, "Transfer-Encoding: chunked, identity"),
-        (501, "Transfer-Encoding: gzip, chunked"),
-        (501, "Transfer-Encoding:\tchunked"),
-        (501, "Transfer-Encoding:"),
-        (501, "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked"),
+        (411, "Transfer-Encoding: chunked"),
+        (411, "transfer-encoding: Chunked"),
+        (411, "Transfer-Encoding: xchunked"),
+        (411, "Transfer-Encoding: chunked, identity"),
+        (411, "Transfer-Encoding: gzip, chunked"),
+        (411, "Transfer-Encoding:\tchunked"),
+        (411, "Transfer-Encoding:"),
+        (411, "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked"),
         (400, "Transfer-Encoding : chunked"),
         (400, "Transfer-Encoding\t: chunked"),
         (400, " Transfer-Encoding: chunked"),
@@ -146,7 +146,7 @@ fn there_is_one_host() {
 
 #[test]
 fn other_versions_are_refused() {
-    assert_refused(505, &["GET / HTTP/2.0\r\nHost: a\r\n\r\n", "GET / HTTP/1.2\r\nHost: a\r\n\r\n"]);
+    assert_refused(400, &["GET / HTTP/2.0\r\nHost: a\r\n\r\n", "GET / HTTP/1.2\r\nHost: a\r\n\r\n"]);
 }
 
 #[test]
