@@ -54,7 +54,7 @@ impl Doors {
         let id = std::str::from_utf8(&id).unwrap_or_default();
         reply.set_status(problem.status());
         answer::common_fields(reply, id.as_bytes());
-        reply.field("Content-Type", crate::http::problem::MEDIA_TYPE.as_bytes());
+        reply.field("content-type", crate::http::problem::MEDIA_TYPE.as_bytes());
         reply.body().extend_from_slice(&problem.body(&self.problem_types, id));
     }
 
@@ -63,7 +63,7 @@ impl Doors {
         let is_post = request.method == b"POST";
         if !is_post {
             self.problem(&Problem::new(ProblemCode::MethodNotAllowed, "This door takes POST."), reply);
-            reply.field("Allow", b"POST");
+            reply.field("allow", b"POST");
         }
         is_post
     }
@@ -104,9 +104,9 @@ impl Service for Doors {
         // A gateway would take the wire's own status for a fault, and its client did not keep to HTTP.
         if let Door::ForwardAuth(dialect, _) = Door::of(target) {
             reply.set_status((dialect.status)(Code::Forbidden));
-            reply.field("X-Keyrack-Reason", Code::Forbidden.as_str().as_bytes());
-            reply.field("X-Keyrack-Status", b"403");
-            reply.field("X-Keyrack-Detail", b"request_malformed");
+            reply.field("x-keyrack-reason", Code::Forbidden.as_str().as_bytes());
+            reply.field("x-keyrack-status", b"403");
+            reply.field("x-keyrack-detail", b"request_malformed");
         }
     }
 
@@ -116,7 +116,7 @@ impl Service for Doors {
             Door::ForwardAuth(dialect, _) => self.cannot_tell(dialect, reply),
             Door::Verify | Door::Batch | Door::Introspect | Door::None => {
                 self.problem(&Problem::unavailable("Keys cannot be checked at this moment. Try again."), reply);
-                reply.field("X-Keyrack-Reason", b"UNAVAILABLE");
+                reply.field("x-keyrack-reason", b"UNAVAILABLE");
             }
         }
     }

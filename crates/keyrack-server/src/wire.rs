@@ -74,7 +74,7 @@ pub trait Service: Send + Sync + 'static {
     fn broken(&self, target: &[u8], reply: &mut Reply) {
         let _ = target;
         reply.set_status(503);
-        reply.field("X-Keyrack-Reason", b"UNAVAILABLE");
+        reply.field("x-keyrack-reason", b"UNAVAILABLE");
     }
 
     /// Has the last word on a request that the wire refused: its reply is written, and may be given the status and the fields

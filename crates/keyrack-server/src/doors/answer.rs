@@ -7,13 +7,13 @@ use crate::wire::Reply;
 
 /// What every reply that could hold a verdict has.
 pub(super) fn common_fields(reply: &mut Reply, request_id: &[u8]) {
-    reply.field("Cache-Control", b"no-store");
-    reply.field("X-Request-Id", request_id);
+    reply.field("cache-control", b"no-store");
+    reply.field("x-request-id", request_id);
 }
 
 /// Who may pass: always all of these, so that a client's own fields of these names never reach the application.
 pub(super) fn identity(reply: &mut Reply, about: &About, seq: i64) {
-    reply.field_with("X-Keyrack-Key-Id", |out| push_number(out, about.id.0.cast_unsigned()));
+    reply.field_with("x-keyrack-key-id", |out| push_number(out, about.id.0.cast_unsigned()));
     let (project, organization, role, scope) = match about.holder {
         Holder::Project { project, organization, scope, role, .. } => {
             (Some(project.0), Some(organization.0), role.as_str(), scope.as_str())
@@ -25,11 +25,11 @@ pub(super) fn identity(reply: &mut Reply, about: &About, seq: i64) {
         Some(number) => reply.field_with(name, |out| push_number(out, number.into())),
         None => reply.field(name, b"-"),
     };
-    number("X-Keyrack-Project-Id", project);
-    number("X-Keyrack-Organization-Id", organization);
-    reply.field("X-Keyrack-Role", role.as_bytes());
-    reply.field("X-Keyrack-Scope", scope.as_bytes());
-    reply.field_with("X-Keyrack-Seq", |out| push_number(out, seq.max(0).cast_unsigned()));
+    number("x-keyrack-project-id", project);
+    number("x-keyrack-organization-id", organization);
+    reply.field("x-keyrack-role", role.as_bytes());
+    reply.field("x-keyrack-scope", scope.as_bytes());
+    reply.field_with("x-keyrack-seq", |out| push_number(out, seq.max(0).cast_unsigned()));
 }
 
 /// Where the key stands with its limits.
@@ -42,9 +42,9 @@ pub(super) fn limits(
 ) {
     match kind {
         LimitHeaders::X => {
-            reply.field_with("X-RateLimit-Limit", |out| push_number(out, state.limit));
-            reply.field_with("X-RateLimit-Remaining", |out| push_number(out, state.remaining));
-            reply.field_with("X-RateLimit-Reset", |out| push_number(out, state.reset));
+            reply.field_with("x-ratelimit-limit", |out| push_number(out, state.limit));
+            reply.field_with("x-ratelimit-remaining", |out| push_number(out, state.remaining));
+            reply.field_with("x-ratelimit-reset", |out| push_number(out, state.reset));
         }
         LimitHeaders::Draft => {
             let Some(limit) = details.and_then(|details| details.limits.get(state.at)) else { return };
@@ -58,12 +58,12 @@ pub(super) fn limits(
                 out.extend_from_slice(name);
                 push_number(out, number);
             };
-            reply.field_with("RateLimit-Policy", |out| {
+            reply.field_with("ratelimit-policy", |out| {
                 named(out);
                 parameter(out, b";q=", limit.limit());
                 parameter(out, b";w=", limit.period_seconds(now));
             });
-            reply.field_with("RateLimit", |out| {
+            reply.field_with("ratelimit", |out| {
                 named(out);
                 parameter(out, b";r=", state.remaining);
                 parameter(out, b";t=", state.reset);
@@ -79,7 +79,7 @@ pub(super) fn retry_after(reply: &mut Reply, code: Code, limit: Option<&LimitSta
         Code::Unavailable => 1,
         Code::Valid | Code::NotFound | Code::Disabled | Code::Forbidden => return,
     };
-    reply.field_with("Retry-After", |out| push_number(out, seconds));
+    reply.field_with("retry-after", |out| push_number(out, seconds));
 }
 
 /// What a client is told that presented no key, or one that does not pass (RFC 6750 section 3).

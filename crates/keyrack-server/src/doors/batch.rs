@@ -16,7 +16,7 @@ impl Doors {
         let id = self.ids.next();
         let id = std::str::from_utf8(&id).unwrap_or_default();
         answer::common_fields(reply, id.as_bytes());
-        reply.field("Content-Type", b"application/json");
+        reply.field("content-type", b"application/json");
         let seq = self.verifier.index().position();
         let out = reply.body();
         out.extend_from_slice(b"{\"results\":[");

@@ -86,7 +86,7 @@ impl Doors {
         match (&verdict.outcome, &verdict.about) {
             (Ok(_), Some(about)) => {
                 answer::identity(reply, about, self.verifier.index().position());
-                reply.field("Cache-Control", b"no-store");
+                reply.field("cache-control", b"no-store");
             }
             (outcome, _) => {
                 let detail = match outcome {
@@ -124,13 +124,13 @@ impl Doors {
         };
         self.problem(&problem, reply);
         reply.set_status((dialect.status)(denied.code));
-        reply.field("X-Keyrack-Reason", denied.code.as_str().as_bytes());
-        reply.field_with("X-Keyrack-Status", |out| answer::push_number(out, denied.code.status().into()));
+        reply.field("x-keyrack-reason", denied.code.as_str().as_bytes());
+        reply.field_with("x-keyrack-status", |out| answer::push_number(out, denied.code.status().into()));
         if let Some(detail) = denied.detail {
-            reply.field("X-Keyrack-Detail", detail.as_bytes());
+            reply.field("x-keyrack-detail", detail.as_bytes());
         }
         if denied.code.status() == 401 {
-            reply.field("WWW-Authenticate", answer::challenge(denied.key_was_sent));
+            reply.field("www-authenticate", answer::challenge(denied.key_was_sent));
         }
     }
 }

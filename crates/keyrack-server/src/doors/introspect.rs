@@ -43,18 +43,18 @@ impl Doors {
             }),
             (code @ (Code::RateLimited | Code::UsageExceeded), _) => {
                 self.problem(&Problem::new(ProblemCode::RateLimited, "This key was used too often."), reply);
-                reply.field("X-Keyrack-Reason", code.as_str().as_bytes());
+                reply.field("x-keyrack-reason", code.as_str().as_bytes());
                 return answer::retry_after(reply, code, verdict.limit.as_ref());
             }
             (Code::Unavailable, _) => {
                 self.problem(&Problem::unavailable("Keys cannot be checked at this moment. Try again."), reply);
-                reply.field("X-Keyrack-Reason", b"UNAVAILABLE");
+                reply.field("x-keyrack-reason", b"UNAVAILABLE");
                 return answer::retry_after(reply, Code::Unavailable, None);
             }
             (Code::Valid | Code::NotFound | Code::Disabled | Code::Forbidden, _) => json!({"active": false}),
         };
         answer::common_fields(reply, &self.ids.next());
-        reply.field("Content-Type", b"application/json");
+        reply.field("content-type", b"application/json");
         reply.body().extend_from_slice(body.to_string().as_bytes());
     }
 }

@@ -101,9 +101,9 @@ impl Refused {
     ) {
         let request_id = (settings.request_id)();
         reply.set_status(self.status());
-        reply.field("Content-Type", problem::MEDIA_TYPE.as_bytes());
-        reply.field("Cache-Control", b"no-store");
-        reply.field("X-Request-Id", request_id.as_bytes());
+        reply.field("content-type", problem::MEDIA_TYPE.as_bytes());
+        reply.field("cache-control", b"no-store");
+        reply.field("x-request-id", request_id.as_bytes());
         let document = Problem::new(self.code(), self.message()).body(&settings.problem_types, &request_id);
         reply.body().extend_from_slice(&document);
         if let Some(target) = target {

@@ -37,7 +37,7 @@ impl Reply {
         self.sound &= (200..600).contains(&status);
     }
 
-    /// Adds a header field. The name is a token other than `content-length`, `date`, `connection` and
+    /// Adds a header field. The name is a token in lower case, other than `content-length`, `date`, `connection` and
     /// `transfer-encoding`, which are the wire's. A value with a control character makes the whole reply unfit: it is
     /// answered as if the service had panicked.
     pub fn field(&mut self, name: &'static str, value: &[u8]) {
@@ -73,6 +73,11 @@ impl Reply {
             start = *end;
             (*name, value)
         })
+    }
+
+    /// The values of the header fields, one behind the other.
+    pub(super) fn values(&self) -> &[u8] {
+        &self.values
     }
 
     /// The body that was written.

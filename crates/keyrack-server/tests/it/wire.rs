@@ -88,8 +88,8 @@ pub(super) struct Answer {
 
 impl Answer {
     pub(super) fn field(&self, name: &str) -> Option<&str> {
-        let prefix = format!("{name}: ");
-        self.head.lines().find_map(|line| line.strip_prefix(prefix.as_str()))
+        let fields = self.head.lines().filter_map(|line| line.split_once(": "));
+        fields.into_iter().find_map(|(known, value)| known.eq_ignore_ascii_case(name).then_some(value))
     }
 
     pub(super) fn text(&self) -> &str {

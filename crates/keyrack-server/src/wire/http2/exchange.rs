@@ -13,6 +13,9 @@ use crate::wire::head::{MOST_BODY_BYTES, MOST_FIELDS, MOST_TARGET_BYTES};
 use crate::wire::refused::Refused;
 use crate::wire::{Field, Fields, Peer, Reply, Request};
 
+/// Fields that most replies have room for.
+const MOST_REPLY_FIELDS: usize = 24;
+
 /// Answers one request, whatever becomes of the service. The connection stays as it is.
 pub(super) async fn answer(request: HyperRequest<Incoming>, peer: Peer, shared: &Shared) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
@@ -107,15 +110,7 @@ fn check_host(parts: &Parts) -> Result<(), Refused> {
 }
 
 fn render(reply: &Reply, method: &Method) -> Response<Full<Bytes>> {
-    let status = StatusCode::from_u16(reply.status());
-    let headers: Option<HeaderMap> = reply
-        .fields()
-        .map(|(name, value)| {
-            // Names are lower case here, however they were given.
-            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_bytes(value).ok()?))
-        })
-        .collect();
-    let (Ok(status), Some(mut headers)) = (status, headers) else {
+    let (Ok(status), Some(mut headers)) = (StatusCode::from_u16(reply.status()), headers_of(reply)) else {
         let mut unavailable = Response::new(Full::default());
         // No gateway takes this for a yes, and none for its own fault.
         *unavailable.status_mut() = StatusCode::FORBIDDEN;
@@ -132,4 +127,26 @@ fn render(reply: &Reply, method: &Method) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// The fields of a reply. Their values share one piece of memory.
+fn headers_of(reply: &Reply) -> Option<HeaderMap> {
+    let values = Bytes::copy_from_slice(reply.values());
+    let mut headers = HeaderMap::with_capacity(MOST_REPLY_FIELDS);
+    let mut start = 0;
+    for (name, value) in reply.fields() {
+        let end = start + value.len();
+        let value = HeaderValue::from_maybe_shared(values.slice(start..end)).ok()?;
+        headers.append(header_name(name)?, value);
+        start = end;
+    }
+    Some(headers)
+}
+
+/// Names that are written as they are sent here need no memory.
+fn header_name(name: &'static str) -> Option<HeaderName> {
+    if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') {
+        return Some(HeaderName::from_static(name));
+    }
+    HeaderName::from_bytes(name.as_bytes()).ok()
 }
