@@ -4,11 +4,12 @@
 mod exchange;
 mod rewound;
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -164,7 +165,8 @@ where
             }
         }
     });
-    let mut builder = Builder::new(AtOnce);
+    let unanswered = Unanswered::default();
+    let mut builder = Builder::new(unanswered.clone());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MOST_STREAMS)
@@ -177,29 +179,64 @@ where
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // How it ends does not matter: a client that breaks the rules has been told so by then.
     tokio::select! {
-        _ended = connection.as_mut() => return,
+        () = progress(connection.as_mut(), &unanswered) => return,
         () = told_to_stop(stop) => {}
         () = activity.has_ceased(idle) => {}
     }
     connection.as_mut().graceful_shutdown();
-    while tokio::time::timeout(FAREWELL, connection.as_mut()).await.is_err() {
+    while tokio::time::timeout(FAREWELL, progress(connection.as_mut(), &unanswered)).await.is_err() {
         if !activity.is_under_way() {
             return;
         }
     }
 }
 
-/// Answers a request where it was read. Most have no body and need not wait for anything, so they need no task of their own.
-#[derive(Clone, Copy)]
-struct AtOnce;
-
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for AtOnce {
-    fn execute(&self, answering: F) {
-        let mut answering = Box::pin(answering);
-        // Whoever has to wait is asked again by its task, and says there whom to wake.
-        if answering.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            tokio::spawn(answering);
+/// Goes on with a connection until it ends.
+async fn progress(mut connection: Pin<&mut impl Future>, unanswered: &Unanswered) {
+    poll_fn(|context| {
+        loop {
+            if connection.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            if !unanswered.answer() {
+                return Poll::Pending;
+            }
         }
+    })
+    .await;
+}
+
+/// Requests that were read and are not answered yet.
+///
+/// Most have no body and need not wait for anything, so they need no task of their own. They are answered when everything that came
+/// together has been read, so that the replies go together too.
+#[derive(Clone, Default)]
+struct Unanswered(Arc<Mutex<Vec<Answering>>>);
+
+type Answering = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Unanswered {
+    fn execute(&self, answering: F) {
+        self.lock().push(Box::pin(answering));
+    }
+}
+
+impl Unanswered {
+    fn lock(&self) -> MutexGuard<'_, Vec<Answering>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers them. Says whether there were any.
+    fn answer(&self) -> bool {
+        let unanswered = std::mem::take(&mut *self.lock());
+        let were_any = !unanswered.is_empty();
+        for mut answering in unanswered {
+            // Whoever has to wait is asked again by its task, and says there whom to wake.
+            if answering.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                tokio::spawn(answering);
+            }
+        }
+        were_any
     }
 }
 
