@@ -122,7 +122,7 @@ impl World {
     }
 
     fn keys_get_where_the_policy_lets_them(&self) {
-        let World { publishable, secret, limited, .. } = self;
+        let Self { publishable, secret, limited, .. } = self;
         assert_eq!(self.allowed(publishable, "POST /events", ""), "support");
         assert_eq!(self.allowed(secret, "POST /events?x=/../y", ""), "editor");
         assert_eq!(self.allowed(secret, "GET /users/7", ""), "editor");
@@ -193,6 +193,9 @@ impl World {
             assert!(got.iter().all(is_open), "{}: {path}: {got:?}", self.name);
             let status = answer.map(|answer| answer.status);
             assert_eq!(status == Some(200), !got.is_empty(), "{}: {path}: {status:?}", self.name);
+            if self.name == "envoy" && path.to_lowercase().contains("%2f") {
+                assert_eq!(status, Some(400), "{path}: Envoy is told to refuse it");
+            }
             assert!(status.is_none_or(|status| status < 500), "{}: {path}: {status:?}", self.name);
         }
     }
@@ -211,6 +214,12 @@ impl World {
         }
         for fields in &forgeries {
             assert_eq!(self.allowed(&self.secret, "GET /users/7", fields), "editor", "{fields}");
+        }
+        // nginx and Traefik take names away one by one, the others whatever begins so.
+        if !matches!(self.name, "nginx" | "traefik") {
+            for name in ["X-Keyrack-Other", "X_Keyrack_Other", "X-Keyrack_Other", "x_keyrack-other"] {
+                self.allowed(&self.secret, "GET /users/7", &format!("{name}: forged\r\n"));
+            }
         }
         for name in IDENTITY {
             let fields = format!("Connection: close, X-Keyrack-{name}\r\nX-Keyrack-{name}: forged\r\n");
@@ -235,15 +244,22 @@ impl World {
         assert_eq!(self.denied(&self.secret, "GET /users/7", ""), told, "{}: it cannot tell", self.name);
 
         signal(&self.server, Signal::STOP);
-        let patience = if self.name == "traefik" { Duration::from_secs(3) } else { LONG };
-        let (answer, got) = self.ask(&self.secret, "GET /users/7", "", patience);
-        let expected = if self.name == "traefik" { None } else { Some(503) };
-        assert_eq!((answer.map(|answer| answer.status), got), (expected, vec![]), "{}: it hangs", self.name);
+        // Envoy and Traefik say it in a status only.
+        let gone = match self.name {
+            "traefik" => (500, None),
+            "envoy" => (503, None),
+            _ => unavailable(503),
+        };
+        if self.name == "traefik" {
+            let (answer, got) = self.ask(&self.secret, "GET /users/7", "", Duration::from_secs(3));
+            assert!(answer.is_none() && got.is_empty(), "it hangs: {answer:?} {got:?}");
+        } else {
+            assert_eq!(self.denied(&self.secret, "GET /users/7", ""), gone, "{}: it hangs", self.name);
+        }
 
         signal(&self.server, Signal::KILL);
         self.server.child.wait().unwrap();
-        let (status, _) = self.denied(&self.secret, "GET /users/7", "");
-        assert_eq!(status, if self.name == "traefik" { 500 } else { 503 }, "{}: it is gone", self.name);
+        assert_eq!(self.denied(&self.secret, "GET /users/7", ""), gone, "{}: it is gone", self.name);
     }
 }
 

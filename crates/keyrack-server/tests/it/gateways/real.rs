@@ -24,11 +24,12 @@ pub(super) fn shipped(file: &str) -> PathBuf {
 
 /// Fails, with what to do, where the gateway is not installed.
 pub(super) fn must_be_here(gateway: &str) {
-    let private = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/gateways/bin");
-    let search = std::env::var_os("PATH").unwrap();
+    let private = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/gateways/bin").join(gateway);
     let is_here = match gateway {
-        "nginx" | "haproxy" => std::env::split_paths(&search).any(|directory| directory.join(gateway).exists()),
-        _ => private.join(gateway).exists(),
+        "nginx" | "haproxy" => {
+            Command::new(gateway).arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+        }
+        _ => private.exists(),
     };
     assert!(is_here, "{gateway} is missing: `./dev test` installs it");
 }
@@ -74,7 +75,7 @@ impl Application {
 pub(super) struct Gateway {
     child: Child,
     port: u16,
-    _files: tempfile::TempDir,
+    files: tempfile::TempDir,
 }
 
 /// What a client got.
@@ -114,7 +115,7 @@ impl Gateway {
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut gateway = Self { child, port, _files: files };
+        let mut gateway = Self { child, port, files };
         let since = Instant::now();
         loop {
             let answer = gateway.send("GET /ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", PATIENCE);
@@ -123,7 +124,7 @@ impl Gateway {
             }
             let ended = gateway.child.try_wait().unwrap();
             if ended.is_some() || since.elapsed() > PATIENCE {
-                let log = std::fs::read_to_string(gateway._files.path().join("log")).unwrap();
+                let log = std::fs::read_to_string(gateway.files.path().join("log")).unwrap();
                 panic!("{name} does not ask the doors: {log}");
             }
             thread::sleep(Duration::from_millis(20));
