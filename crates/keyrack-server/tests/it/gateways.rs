@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions as _, Executor as _};
 
@@ -244,6 +244,8 @@ impl World {
         assert_eq!(self.denied(&self.secret, "GET /users/7", ""), told, "{}: it cannot tell", self.name);
 
         signal(&self.server, Signal::STOP);
+        // Its threads stop one after another.
+        waitpid(Some(Pid::from_child(&self.server.child)), WaitOptions::UNTRACED).unwrap();
         // Envoy and Traefik say it in a status only.
         let gone = match self.name {
             "traefik" => (500, None),
