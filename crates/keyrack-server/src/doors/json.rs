@@ -15,6 +15,10 @@ use crate::http::problem::Problem;
 /// Most that a request may take from the limits of its key.
 const MOST_COST: u32 = 1_000_000;
 
+/// Text that is borrowed from the body where it can be. Only in a type of its own: in an option it would be copied always.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 /// A question as it is sent.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,22 +26,22 @@ pub(super) struct Question<'a> {
     #[serde(borrow)]
     key: Cow<'a, str>,
     #[serde(borrow, default)]
-    method: Option<Cow<'a, str>>,
+    method: Option<Text<'a>>,
     #[serde(borrow, default)]
-    path: Option<Cow<'a, str>>,
+    path: Option<Text<'a>>,
     #[serde(borrow, default)]
-    policy: Option<Cow<'a, str>>,
+    policy: Option<Text<'a>>,
     #[serde(default)]
     project_id: Option<u64>,
     #[serde(default)]
     organization_id: Option<u64>,
     #[serde(borrow, default)]
-    permission: Option<Cow<'a, str>>,
+    permission: Option<Text<'a>>,
     /// Must be one; no key has a rule for it yet.
     #[serde(default, rename = "client_address")]
     _client_address: Option<IpAddr>,
     #[serde(borrow, default)]
-    origin: Option<Cow<'a, str>>,
+    origin: Option<Text<'a>>,
     #[serde(default = "one")]
     cost: u32,
     #[serde(default)]
@@ -53,21 +57,21 @@ impl Question<'_> {
     pub(super) fn ask(&self) -> Option<Ask<'_>> {
         let request = match (&self.method, &self.path) {
             (Some(method), Some(path)) => Some(AskedRequest {
-                method: method.as_bytes(),
-                target: path.as_bytes(),
-                policy: self.policy.as_ref().map(|name| name.as_bytes()),
+                method: method.0.as_bytes(),
+                target: path.0.as_bytes(),
+                policy: self.policy.as_ref().map(|name| name.0.as_bytes()),
             }),
             (None, None) if self.policy.is_none() => None,
             (Some(_) | None, Some(_) | None) => return None,
         };
-        let is_good = self.cost <= MOST_COST && self.origin.as_deref().is_none_or(is_an_origin);
+        let is_good = self.cost <= MOST_COST && self.origin.as_ref().is_none_or(|origin| is_an_origin(&origin.0));
         is_good.then(|| Ask {
             key: self.key.as_bytes(),
             request,
             // A number beyond 32 bits is nobody's; neither is 0.
             project: self.project_id.map(|id| ProjectId(u32::try_from(id).unwrap_or(0))),
             organization: self.organization_id.map(|id| OrganizationId(u32::try_from(id).unwrap_or(0))),
-            permission: self.permission.as_deref(),
+            permission: self.permission.as_ref().map(|permission| &*permission.0),
             cost: self.cost,
             min_seq: self.min_seq.into(),
         })

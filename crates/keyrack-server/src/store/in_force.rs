@@ -64,19 +64,24 @@ pub(super) struct InForce {
     /// The documents that were applied, compiled. Many versions may have one.
     compiled: Mutex<Vec<(Arc<Document>, Arc<Policies>)>>,
     /// Of every project key, beside those of its own.
-    tier: Vec<Limit>,
+    tier: LimitPlan,
 }
 
 impl InForce {
     pub(super) fn new(verifier: Arc<Verifier>, tier: Vec<Limit>) -> Self {
-        Self { verifier, versions: Mutex::default(), compiled: Mutex::default(), tier }
+        Self { verifier, versions: Mutex::default(), compiled: Mutex::default(), tier: LimitPlan::new(tier) }
     }
 
     /// A key with the limits that it has from the installation. Of two with one name that is the one that holds.
     fn with_tier(&self, record: &KeyRecord) -> KeyRecord {
         let mut record = record.clone();
-        if matches!(record.holder, Holder::Project { .. }) && !self.tier.is_empty() {
-            record.limits = LimitPlan::new(self.tier.iter().chain(record.limits.limits()).cloned());
+        if matches!(record.holder, Holder::Project { .. }) {
+            let (tier, own) = (self.tier.limits(), record.limits.limits());
+            record.limits = match own {
+                // As most are: then all share one plan.
+                [] => self.tier.clone(),
+                own => LimitPlan::new(tier.iter().chain(own).cloned()),
+            };
         }
         record
     }

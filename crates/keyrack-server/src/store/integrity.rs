@@ -80,9 +80,9 @@ impl Store {
         mut each: impl FnMut(&K) + Send,
     ) -> Result<Read, StoreError> {
         let mut read = Read::default();
-        sql::for_each_live::<K>(on, |row| match self.authentic::<K>(row) {
-            Ok(found) => {
-                (read.rows, read.sum) = (read.rows + 1, read.sum.with(&self.summand(&found)));
+        sql::for_each_live::<K>(on, |row| match self.authentic_form::<K>(row) {
+            Ok((found, form)) => {
+                (read.rows, read.sum) = (read.rows + 1, read.sum.with(&self.summand_of(&form)));
                 self.in_force.apply(&found.effect())?;
                 each(&found);
                 Ok(())
@@ -181,11 +181,16 @@ impl Store {
     }
 
     pub(super) fn authentic<K: Table>(&self, row: &sql::Row) -> Result<K, StoreError> {
+        self.authentic_form(row).map(|(found, _form)| found)
+    }
+
+    /// [`Store::authentic`], and the form that it was authenticated in.
+    fn authentic_form<K: Table>(&self, row: &sql::Row) -> Result<(K, Canonical), StoreError> {
         let (found, mac) = sql::decode::<K>(row)?;
-        let fits =
-            matches!(mac.split_first(), Some((&ROOT_KEY_VERSION, tag)) if self.row_key.fits(&found.canonical(), tag));
+        let form = found.canonical();
+        let fits = matches!(mac.split_first(), Some((&ROOT_KEY_VERSION, tag)) if self.row_key.fits(&form, tag));
         let damaged = || StoreError::Damaged { what: format!("{} does not authenticate", found.reference()) };
-        if fits { Ok(found) } else { Err(damaged()) }
+        if fits { Ok((found, form)) } else { Err(damaged()) }
     }
 
     pub(super) fn row_mac(&self, row: &impl Kept) -> Vec<u8> {
@@ -194,7 +199,11 @@ impl Store {
 
     /// What a row adds to the sum over all live ones. Never stored.
     pub(super) fn summand(&self, row: &impl Kept) -> [u8; 32] {
-        self.sum_key.tag(&Canonical::new("summand").bytes(row.canonical().as_bytes()))
+        self.summand_of(&row.canonical())
+    }
+
+    fn summand_of(&self, form: &Canonical) -> [u8; 32] {
+        self.sum_key.tag(&Canonical::new("summand").bytes(form.as_bytes()))
     }
 
     /// The sum as a head holds it, unmasked.
