@@ -40,16 +40,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bearer;
 mod decision;
 mod digest;
 mod index;
 mod key;
+#[cfg(feature = "tower")]
+pub mod layer;
 mod limit;
 mod policies;
 pub mod policy;
 mod record;
 mod verifier;
 
+pub use bearer::{NoBearer, bearer};
 pub use decision::{Code, Denial, Requirement, VerifiedKey, decide};
 pub use digest::KeyDigest;
 pub use index::{ApplyError, Index, KeyChange, Lookup, QuotaCount, Uses};

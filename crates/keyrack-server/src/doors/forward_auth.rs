@@ -1,6 +1,6 @@
 //! Forward-auth, the same for every gateway but for its dialect: who asks, whose key it is, what was asked for, the verdict.
 
-use keyrack::{Ask, AskedRequest, Code, Details, OrganizationId, ProjectId, Verdict, VerifyError};
+use keyrack::{Ask, AskedRequest, Code, Details, NoBearer, OrganizationId, ProjectId, Verdict, VerifyError, bearer};
 
 use super::Doors;
 use super::answer;
@@ -8,8 +8,6 @@ use super::dialect::{Dialect, Forwarded, Selected, Selectors, Unreadable};
 use crate::http::problem::{Code as ProblemCode, Problem};
 use crate::wire::{Peer, Reply, Request};
 
-/// A longer one is no key of ours.
-const MOST_CREDENTIAL_BYTES: usize = 512;
 /// Fields by which frameworks let a client ask for another method than the one it used. What they would make of it nobody here
 /// can know.
 const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
@@ -140,13 +138,9 @@ fn credential<'a>(request: &Request<'a>) -> Result<&'a [u8], Denied> {
     let repeated = |_| Denied { code: Code::NotFound, detail: Some("credential_repeated"), key_was_sent: true };
     let missing = Denied { code: Code::NotFound, detail: Some("credential_missing"), key_was_sent: false };
     let Some(value) = request.fields.only("authorization").map_err(repeated)? else { return Err(missing) };
-    let malformed = || Denied { code: Code::NotFound, detail: Some("credential_malformed"), key_was_sent: true };
-    let (scheme, key) = value.split_at_checked(b"Bearer ".len()).ok_or_else(malformed)?;
-    let is_plain = key.len() <= MOST_CREDENTIAL_BYTES && key.iter().all(|byte| byte.is_ascii_graphic());
-    if key.contains(&b',') {
-        return Err(repeated(crate::wire::Repeated));
-    }
-    if scheme.eq_ignore_ascii_case(b"Bearer ") && is_plain && !key.is_empty() { Ok(key) } else { Err(malformed()) }
+    let denied =
+        |no_bearer: NoBearer| Denied { code: Code::NotFound, detail: Some(no_bearer.detail()), key_was_sent: true };
+    bearer(value).map_err(denied)
 }
 
 /// A number beyond 32 bits is nobody's; neither is 0.
