@@ -11,19 +11,20 @@
 
 mod arena;
 mod grants;
+#[cfg(all(test, keyrack_model))]
+mod model;
 mod pages;
 mod record;
+pub(crate) mod sync;
 mod table;
 mod uses;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::Guard;
-
 use self::grants::Grant;
 use self::record::Record;
+use self::sync::{AtomicBool, AtomicI64, AtomicU64, Guard, Ordering};
 use self::table::{Books, Table};
 pub(crate) use self::uses::Outcome;
 pub use self::uses::{QuotaCount, Uses};
@@ -326,5 +327,5 @@ impl Index {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(keyrack_model)))]
 mod tests;

@@ -10,8 +10,9 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::index::sync::{AtomicU64, Ordering};
 
 /// Most limits that one key can have.
 pub const MOST_LIMITS: usize = 16;

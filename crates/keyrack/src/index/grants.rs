@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arc_swap::{ArcSwapOption, Guard};
-
 use super::ApplyError;
 use super::arena::Arena;
+use super::sync::{Guard, Slot};
 use crate::{Holder, KeyKind, KeyRecord, LimitPlan, OrganizationRole, Permissions, PolicyVersion, ProjectRole, Scope};
 
 /// All of a key that decides and may change, but for its version.
@@ -53,7 +52,7 @@ impl Grant {
 /// its record again after it has taken a grant out: if that names the same slot in the same version, it was this key's.
 #[derive(Debug)]
 pub(super) struct Grants {
-    slots: Arena<Box<[ArcSwapOption<Grant>]>, 64>,
+    slots: Arena<Box<[Slot<Grant>]>, 64>,
 }
 
 /// Which slots are taken, by how many keys. Only who applies changes has it.
@@ -71,7 +70,7 @@ impl Grants {
     /// What is in a slot.
     #[inline]
     pub(super) fn get(&self, slot: u32) -> Option<Guard<Option<Arc<Grant>>>> {
-        self.slots.get(slot as usize).map(ArcSwapOption::load)
+        self.slots.get(slot as usize).map(Slot::load)
     }
 
     /// The slot of a grant, for one more key.

@@ -3,35 +3,35 @@
 //! The index is asked at random places. With pages of 4 KiB a look-up in a million keys waits longer for the page tables than for
 //! the words themselves; see `docs/decisions/0011`.
 
+#[cfg(not(keyrack_model))]
+use self::mapped::{Mapped, map};
+use super::arena::Chunk;
+use super::sync::AtomicU64;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::AtomicU64;
 
-use memmap2::{MmapMut, MmapOptions};
-use self_cell::{MutBorrow, self_cell};
-use zerocopy::FromBytes as _;
+#[cfg(not(keyrack_model))]
+mod mapped {
+    use memmap2::{MmapMut, MmapOptions};
+    use self_cell::{MutBorrow, self_cell};
+    use zerocopy::FromBytes as _;
 
-use super::arena::Chunk;
+    use super::AtomicU64;
 
-/// From this size on, memory may come in huge pages: it is that of one.
-const HUGE_PAGE_BYTES: usize = 2 << 20;
+    /// From this size on, memory may come in huge pages: it is that of one.
+    pub(super) const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-type WordSlice<'a> = &'a [AtomicU64];
+    type WordSlice<'a> = &'a [AtomicU64];
 
-self_cell!(
-    struct Mapped {
-        owner: MutBorrow<MmapMut>,
-        #[covariant]
-        dependent: WordSlice,
-    }
-);
+    self_cell!(
+        pub(super) struct Mapped {
+            owner: MutBorrow<MmapMut>,
+            #[covariant]
+            dependent: WordSlice,
+        }
+    );
 
-/// Words that are zero until they are written, and take no room until they are touched.
-pub(super) struct Words(Mapped);
-
-impl Words {
-    /// So many words; nothing if the system has no room for them.
-    pub(super) fn zeroed(words: usize) -> Option<Self> {
+    pub(super) fn map(words: usize) -> Option<Mapped> {
         let bytes = words.checked_mul(size_of::<AtomicU64>())?;
         let map = MmapOptions::new().len(bytes).map_anon().ok()?;
         if bytes >= HUGE_PAGE_BYTES {
@@ -39,13 +39,34 @@ impl Words {
             #[cfg(target_os = "linux")]
             drop(map.advise(memmap2::Advice::HugePage));
         }
-        Mapped::try_new(MutBorrow::new(map), words_of).map(Self).ok()
+        Mapped::try_new(MutBorrow::new(map), words_of).ok()
+    }
+
+    /// A page holds whole words, so this does not fail.
+    fn words_of(map: &MutBorrow<MmapMut>) -> Result<&[AtomicU64], ()> {
+        <[AtomicU64]>::mut_from_bytes(map.borrow_mut()).map(|words| &*words).map_err(|_impossible| ())
     }
 }
 
-/// A page holds whole words, so this does not fail.
-fn words_of(map: &MutBorrow<MmapMut>) -> Result<&[AtomicU64], ()> {
-    <[AtomicU64]>::mut_from_bytes(map.borrow_mut()).map(|words| &*words).map_err(|_impossible| ())
+/// Words that are zero until they are written, and take no room until they are touched.
+#[cfg(not(keyrack_model))]
+pub(super) struct Words(Mapped);
+
+/// The model checker makes its own atomics.
+#[cfg(keyrack_model)]
+pub(super) struct Words(Box<[AtomicU64]>);
+
+impl Words {
+    /// So many words; nothing if the system has no room for them.
+    #[cfg(not(keyrack_model))]
+    pub(super) fn zeroed(words: usize) -> Option<Self> {
+        map(words).map(Self)
+    }
+
+    #[cfg(keyrack_model)]
+    pub(super) fn zeroed(words: usize) -> Option<Self> {
+        Some(Self((0..words).map(|_| AtomicU64::new(0)).collect()))
+    }
 }
 
 impl Deref for Words {
@@ -53,7 +74,10 @@ impl Deref for Words {
 
     #[inline]
     fn deref(&self) -> &[AtomicU64] {
-        self.0.borrow_dependent()
+        #[cfg(not(keyrack_model))]
+        return self.0.borrow_dependent();
+        #[cfg(keyrack_model)]
+        return &self.0;
     }
 }
 
@@ -80,10 +104,11 @@ impl<const WORDS: usize> Chunk for Lines<WORDS> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(keyrack_model)))]
 mod tests {
     use std::sync::atomic::Ordering;
 
+    use super::mapped::HUGE_PAGE_BYTES;
     use super::*;
 
     #[test]

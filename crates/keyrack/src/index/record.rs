@@ -1,11 +1,9 @@
 //! One key in one cache line, and how it is read while it is being changed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-
-use arc_swap::Guard;
 
 use super::grants::{Grant, Grants, Standing};
+use super::sync::{AtomicU64, Guard, Ordering, fence};
 use crate::{Holder, KeyId, KeyRecord, OrganizationId, ProjectId};
 
 /// One key: eight words of a cache line, nothing in them variable in length.

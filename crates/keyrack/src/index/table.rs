@@ -1,7 +1,6 @@
 //! The packed table and the records behind it.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -9,15 +8,16 @@ use super::arena::Arena;
 use super::grants::{Grant, Grants, Tenants};
 use super::pages::{Lines, Words};
 use super::record::{self, Read, Record, lower, upper};
+use super::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use super::{ApplyError, KeyChange, Live, Seen};
 use crate::{KeyId, KeyRecord, Limit, LimitPlan, OrganizationId};
 
 /// Records in the first chunk of them: 256 KiB.
-const FIRST_RECORDS: usize = 1 << 12;
+const FIRST_RECORDS: usize = if cfg!(keyrack_model) { 64 } else { 1 << 12 };
 /// The number of a record is at most this.
 const MOST_RECORDS: usize = 1 << 27;
 /// A page.
-const SMALLEST_TABLE: usize = 512;
+const SMALLEST_TABLE: usize = if cfg!(keyrack_model) { 4 } else { 512 };
 /// From the smallest to what 2²⁷ records take.
 const SIZES: usize = 20;
 /// Cells in a line: as many as a cache line holds.
@@ -35,7 +35,7 @@ pub(super) struct Table {
     /// A bit for each record that was used since its uses were last collected.
     touched: Arena<Lines<1>, { FIRST_RECORDS / 64 }>,
     /// Cells of keys with more than one limit.
-    lines: Arena<Lines<LINE>, 512>,
+    lines: Arena<Lines<LINE>, { FIRST_RECORDS / 8 }>,
     grants: Grants,
     used: AtomicU32,
     /// Suspended organizations, sorted. Few, so that a search in them costs less than a mark on each of their keys.

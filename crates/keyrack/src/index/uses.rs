@@ -1,9 +1,8 @@
 //! What keys were used for, counted in their records until somebody collects it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::Live;
 use super::record::{Read, Record, lower, upper};
+use super::sync::{AtomicU64, Ordering};
 use super::table::Table;
 use crate::policy::RouteNumber;
 use crate::{KeyId, LimitPlan, Now, ProjectId, Window};
