@@ -31,7 +31,7 @@ pub enum Exit {
 
 /// Every code with what it means, as `keyrack --help` says it.
 const MEANINGS: [(Exit, &str); 10] = [
-    (Exit::Local, "failed on this machine"),
+    (Exit::Local, "failed on this machine; also: `policy diff` found a difference, `policy test` a failed case"),
     (Exit::Usage, "wrong use of the command line"),
     (Exit::NotAuthenticated, "not authenticated: no key for this, or the server does not accept it (401)"),
     (Exit::NotPermitted, "not permitted: the key does not reach so far (403)"),

@@ -1,14 +1,19 @@
 //! `keyrack policy`: which key may call which endpoint of the user's own API.
 
+mod cases;
+mod diff;
+mod file;
+
 use std::error::Error;
 use std::path::{Path as FilePath, PathBuf};
 
 use clap::{Args, Subcommand};
-use keyrack::policy::{Document, ExplainKey, Method, Path, Policies, PolicyId};
+use keyrack::policy::{Document, ExplainKey, Method, Path, Policies, PolicyId, public_gain};
 use keyrack::{KeyKind, ProjectRole, Scope};
 use serde_json::{Value, json};
 use ureq::http;
 
+use self::file::read;
 use super::exit::{Exit, Failure};
 use super::keys::{project_roles, scopes};
 use super::output::{print, table};
@@ -28,7 +33,11 @@ pub(super) struct PolicyArgs {
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
     /// Show the policy in force
-    Show,
+    Show {
+        /// As a file that `keyrack policy apply` takes
+        #[arg(long, conflicts_with = "json")]
+        toml: bool,
+    },
     /// Check a file, without a server: every fault at once
     Check {
         /// TOML, or JSON if its name ends in .json
@@ -45,8 +54,21 @@ enum PolicyCommand {
         #[arg(long, value_name = "VERSION")]
         expected_version: Option<u32>,
     },
+    /// Say what a file would change, and which routes it would open to publishable keys
+    Diff {
+        /// TOML, or JSON if its name ends in .json
+        file: PathBuf,
+    },
     /// Say what becomes of a request, rule by rule
     Explain(Explain),
+    /// Run a table of expectations, in your own CI for instance
+    Test {
+        /// TOML: [[cases]] with method, path, role, scope, permissions, policy, expect and rule
+        cases: PathBuf,
+        /// Ask this file instead of the server
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -78,7 +100,11 @@ struct Explain {
 pub(super) fn run(PolicyArgs { common, command }: PolicyArgs) -> Result<(), Box<dyn Error>> {
     let session = || common.session(KeyKind::Operator);
     match command {
-        PolicyCommand::Show => session()?.get(POLICY),
+        PolicyCommand::Show { toml: false } => session()?.get(POLICY),
+        PolicyCommand::Show { toml: true } => {
+            let (document, _) = of_server(&session()?)?;
+            print(toml::to_string_pretty(&document)?.trim_end())
+        }
         PolicyCommand::Check { file } => {
             let (document, _) = read(&file)?;
             let rules: usize = document.policies.iter().map(|policy| policy.rules.len()).sum();
@@ -93,38 +119,52 @@ pub(super) fn run(PolicyArgs { common, command }: PolicyArgs) -> Result<(), Box<
             }
             apply(&session()?, &query, &serde_json::to_value(&document)?)
         }
+        PolicyCommand::Diff { file } => {
+            let new = read(&file)?;
+            compare(&of_server(&session()?)?, &new)
+        }
         PolicyCommand::Explain(explain) => {
-            let policies = match &explain.file {
-                Some(file) => read(file)?.1,
-                None => of_server(&session()?)?,
-            };
+            let policies = asked(explain.file.as_deref(), session)?;
             show(&policies, &explain, common.json())
+        }
+        PolicyCommand::Test { cases, file } => {
+            let policies = asked(file.as_deref(), session)?;
+            cases::run(&cases, &policies, common.json())
         }
     }
 }
 
-/// Reads a file, and names every fault of it.
-fn read(file: &FilePath) -> Result<(Document, Policies), Failure> {
-    let shown = file.display();
-    let failed = |exit, message: String| Failure::new(exit, format!("{shown}: {message}"));
-    let text = std::fs::read_to_string(file).map_err(|error| failed(Exit::Local, error.to_string()))?;
-    let is_json = file.extension().is_some_and(|extension| extension == "json");
-    let value: Value = if is_json {
-        serde_json::from_str(&text).map_err(|error| failed(Exit::Local, error.to_string()))?
-    } else {
-        toml::from_str(&text).map_err(|error| failed(Exit::Local, error.to_string().trim_end().to_owned()))?
-    };
-    document::read(&value).map_err(|faults| {
-        let lines: Vec<_> = faults.iter().map(|fault| format!("  {}: {}", fault.place(), fault.message)).collect();
-        failed(Exit::Local, format!("{} fault(s)\n{}", faults.len(), lines.join("\n")))
-    })
+/// The policies of a file, or those in force.
+fn asked(
+    file: Option<&FilePath>,
+    session: impl FnOnce() -> Result<Session, Box<dyn Error>>,
+) -> Result<Policies, Box<dyn Error>> {
+    match file {
+        Some(file) => Ok(read(file)?.1),
+        None => Ok(of_server(&session()?)?.1),
+    }
 }
 
-fn of_server(session: &Session) -> Result<Policies, Failure> {
+fn compare(
+    (old, old_policies): &(Document, Policies),
+    (new, new_policies): &(Document, Policies),
+) -> Result<(), Box<dyn Error>> {
+    let lines = diff::lines(old, new);
+    if lines.is_empty() {
+        return print("The file says the same as the policy in force.");
+    }
+    print(&lines.join("\n"))?;
+    for route in public_gain(old_policies, new_policies) {
+        print(&format!("! opened to publishable keys issued from then on: {route}"))?;
+    }
+    Err(Failure::new(Exit::Local, "the file differs from the policy in force").into())
+}
+
+fn of_server(session: &Session) -> Result<(Document, Policies), Failure> {
     let shown = session.look(POLICY)?;
     let value = json!({"policies": shown.field("policies")});
     let unusable = |_| Failure::new(Exit::Unavailable, "the server's policy is not understood by this program");
-    document::read(&value).map(|(_, policies)| policies).map_err(unusable)
+    document::read(&value).map_err(unusable)
 }
 
 fn apply(session: &Session, query: &str, document: &Value) -> Result<(), Box<dyn Error>> {

@@ -18,6 +18,7 @@ mod journey;
 mod keys;
 mod local;
 mod login;
+mod policy;
 mod stub;
 mod terminal;
 
