@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Outcome;
-use crate::system::SERVER_CORE;
+use crate::system::{LOAD_CORE, SERVER_CORE};
 
 /// Who a process runs as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +37,22 @@ impl Running {
     /// # Errors
     /// If it cannot be started. A program that does not exist is only seen when [`Running::has_ended`] says so.
     pub(crate) fn start(command: &[OsString], run_as: RunAs, log: &Path) -> Outcome<Self> {
+        Self::start_on(&SERVER_CORE.to_string(), command, run_as, log)
+    }
+
+    /// [`Running::start`] on both cores.
+    ///
+    /// # Errors
+    /// As for [`Running::start`].
+    pub(crate) fn start_unpinned(command: &[OsString], run_as: RunAs, log: &Path) -> Outcome<Self> {
+        Self::start_on(&format!("{SERVER_CORE},{LOAD_CORE}"), command, run_as, log)
+    }
+
+    fn start_on(cores: &str, command: &[OsString], run_as: RunAs, log: &Path) -> Outcome<Self> {
         let log = File::options().create(true).append(true).open(log)?;
         // Both become the program in the end, so that the number of the child is the number of the program.
         let mut pinned = Command::new("taskset");
-        pinned.args(["--cpu-list", &SERVER_CORE.to_string(), "setpriv", "--pdeathsig", "TERM"]);
+        pinned.args(["--cpu-list", cores, "setpriv", "--pdeathsig", "TERM"]);
         if run_as == RunAs::Nobody && rustix::process::geteuid().is_root() {
             pinned.args(["--reuid", &NOBODY.to_string(), "--regid", &NOBODY.to_string(), "--clear-groups"]);
         }

@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<()> {
     }
     let start = product.start;
     let mut goals = Vec::from(start.goals());
-    servers.extend([product.nginx, product.socket, product.batch]);
+    servers.extend([product.nginx, product.socket, product.batch, product.strangers]);
 
     let samples = rounds::run(&servers, arguments.plan)?;
     let names: Vec<_> = servers.iter().map(|server| server.name).collect();
@@ -74,6 +74,11 @@ fn goals_of(lines: &[Line], names: &[&'static str], samples: &[Vec<Sample>], wit
             line(Product::SOCKET).map(|line| line.ratio.median),
         ),
         Goal::at_least("batches of 100, million keys per second and core", 1.5, batch),
+        Goal::at_most(
+            "processor time of an unknown key ÷ that of a good one",
+            1.2,
+            line(Product::STRANGERS).zip(door).map(|(bad, good)| bad.cpu.median / good.cpu.median),
+        ),
     ];
     if with_peers {
         for (peer, least) in peers::GOALS {
@@ -95,7 +100,7 @@ mod tests {
         let goals = goals_of(&lines(&names, &samples), &names, &samples, true);
         assert_eq!(
             goals.iter().map(|goal| goal.seen).collect::<Vec<_>>(),
-            [Some(1.2), Some(1.0), None, None, Some(240.0), None, None]
+            [Some(1.2), Some(1.0), None, None, None, Some(240.0), None, None]
         );
     }
 }

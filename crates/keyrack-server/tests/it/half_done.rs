@@ -14,7 +14,7 @@ use crate::server::{Server, init, keyrack};
 // ---- statements that fail ------------------------------------------------------------------------------------------
 
 /// What can happen to rows of which table.
-const STATEMENTS: [(&str, &str); 13] = [
+const STATEMENTS: [(&str, &str); 14] = [
     ("INSERT", "organizations"),
     ("UPDATE", "organizations"),
     ("INSERT", "projects"),
@@ -28,6 +28,7 @@ const STATEMENTS: [(&str, &str); 13] = [
     ("INSERT", "audit_events"),
     ("UPDATE", "audit_head"),
     ("INSERT", "replies"),
+    ("INSERT", "policies"),
 ];
 /// What every change does.
 const ALWAYS: [(&str, &str); 2] = [("INSERT", "audit_events"), ("UPDATE", "audit_head")];
@@ -94,7 +95,16 @@ fn changes() -> Vec<Change> {
             &[&NEW, &new_key, &key, &[KEPT]],
         ),
         change("operator", "DELETE", "/api/operator/projects/1/system-keys/{system}", None, &[&key]),
+        change("operator", "PUT", POLICY, Some(policy()), &[&NEW, &[("INSERT", "policies")]]),
     ]
+}
+
+const POLICY: &str = "/api/operator/policy";
+
+/// One that opens a route.
+fn policy() -> Value {
+    let rule = json!({"methods": ["POST"], "path": "/half", "role": "support", "public": true});
+    json!({"policies": [{"name": "default", "read": "support", "write": "editor", "rules": [rule]}]})
 }
 
 async fn run(database: &mut SqliteConnection, statement: String) {
@@ -133,9 +143,12 @@ impl Ground {
     /// All that can be seen.
     async fn seen(&self) -> String {
         let mut seen = Vec::new();
-        for path in
-            ["/api/operator/organizations", "/api/operator/operator-keys", "/api/operator/projects/1/system-keys"]
-        {
+        for path in [
+            "/api/operator/organizations",
+            "/api/operator/operator-keys",
+            "/api/operator/projects/1/system-keys",
+            POLICY,
+        ] {
             seen.push(self.app.as_operator(("GET", &format!("{path}?limit=-1")), None).await.text);
         }
         for path in ["/organizations/api-keys", "/projects", "/projects/1/keys", "/projects/1/members"] {
@@ -336,5 +349,43 @@ fn an_archive_that_is_killed_at_any_time_has_taken_all_keys_or_none() {
         let done =
             (0..12).filter(|step| die_in_the_middle(&original, route, None, Duration::from_micros(2_500 * step), None));
         println!("{route}: done in {} of 12", done.count());
+    }
+}
+
+#[test]
+fn a_policy_that_dies_at_a_named_place_is_in_force_whole_or_not_at_all() {
+    let original = tempfile::tempdir().unwrap();
+    let first = init(original.path());
+    let operator = first["operator_key"].as_str().unwrap();
+    // The change before has passed each of these, and a server commits once when it starts.
+    for (place, is_done) in [
+        ("after-row:2", false),
+        ("after-audit-entry:2", false),
+        ("before-commit:3", false),
+        ("after-commit:3", true),
+        ("before-reply:2", true),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["keyrack.db", "root.key"] {
+            fs::copy(original.path().join(name), dir.path().join(name)).unwrap();
+        }
+        let mut command = keyrack(dir.path());
+        let server = Server::try_start(command.arg("serve").stderr(Stdio::null()).env("CRASH_AT", place)).unwrap();
+        let owner = first["organization_key"].as_str().unwrap();
+        let patch = server.send("PATCH", "/api/admin/projects/1", owner, Some(&json!({"name": "first"})), &[]).unwrap();
+        assert_eq!(patch.status, 200, "{}", patch.text);
+        let outcome = server.send("PUT", POLICY, operator, Some(&policy()), &[]);
+        assert!(outcome.is_err(), "{place} was not passed: {outcome:?}");
+        drop(server);
+
+        let server = Server::start(dir.path());
+        let shown = server.send("GET", POLICY, operator, None, &[]).unwrap().json();
+        let opened = shown["policies"] == policy()["policies"];
+        assert_eq!((shown["version"] == 1, opened), (is_done, is_done), "{place}: {shown}");
+        let again = server.send("PUT", POLICY, operator, Some(&policy()), &[]).unwrap().json();
+        assert_eq!((&again["version"], &again["changed"]), (&json!(1), &json!(!is_done)), "{place}: {again}");
+        drop(server);
+        let verified = keyrack(dir.path()).args(["audit", "verify"]).output().unwrap();
+        assert!(verified.status.success(), "{place}: {}", String::from_utf8_lossy(&verified.stdout));
     }
 }
