@@ -95,7 +95,7 @@ fn changes() -> Vec<Change> {
             &[&NEW, &new_key, &key, &[KEPT]],
         ),
         change("operator", "DELETE", "/api/operator/projects/1/system-keys/{system}", None, &[&key]),
-        change("operator", "PUT", POLICY, Some(policy()), &[&NEW, &[("INSERT", "policies")]]),
+        change("operator", "PUT", POLICY, Some(policy()), &[&[("INSERT", "counters"), ("INSERT", "policies")]]),
     ]
 }
 
