@@ -166,7 +166,11 @@ impl Verifier {
     /// [`Verifier::check`], and a look at what is told of the key with the verdict.
     pub fn check_with<T>(&self, ask: &Ask<'_>, now: Now, see: impl FnOnce(&Verdict, Option<Details<'_>>) -> T) -> T {
         match ApiKey::digest_of(ask.key) {
-            Ok(digest) => self.check_digest(&digest, ask, now, see),
+            Ok(digest) => {
+                // While the processor waits for the key, it finds out what the policies say.
+                std::hint::black_box(self.index.fetch_entry(&digest));
+                self.check_digest(&digest, ask, &self.policies.load(), now, see)
+            }
             Err(NotAKey) => see(&Verdict::denied(Denial::Malformed, None), None),
         }
     }
@@ -177,9 +181,10 @@ impl Verifier {
             let digests: [Option<KeyDigest>; AT_ONCE] =
                 std::array::from_fn(|at| ApiKey::digest_of(asks.get(at)?.key).ok());
             std::hint::black_box(self.index.fetch(&digests));
+            let policies = self.policies.load();
             for (digest, ask) in digests.iter().zip(asks) {
                 match digest {
-                    Some(digest) => self.check_digest(digest, ask, now, &mut see),
+                    Some(digest) => self.check_digest(digest, ask, &policies, now, &mut see),
                     None => see(&Verdict::denied(Denial::Malformed, None), None),
                 }
             }
@@ -190,15 +195,13 @@ impl Verifier {
         &self,
         digest: &KeyDigest,
         ask: &Ask<'_>,
+        policies: &PolicySet,
         now: Now,
         see: impl FnOnce(&Verdict, Option<Details<'_>>) -> T,
     ) -> T {
         if let Err(cause) = self.is_fit(ask, now) {
             return see(&Verdict::without_key(cause.into()), None);
         }
-        // While the processor waits for the key, it finds out what the policies say.
-        std::hint::black_box(self.index.fetch_entry(digest));
-        let policies = self.policies.load();
         let routed = ask.request.map(|request| policies.route(request));
         match self.index.see(digest) {
             Seen::Live(live) => {
@@ -218,6 +221,7 @@ impl Verifier {
         if ask.min_seq > self.index.position() { Err(Unavailable::Behind) } else { Ok(()) }
     }
 
+    #[inline]
     fn check_live(
         &self,
         live: &Live<'_>,
@@ -247,6 +251,7 @@ impl Verifier {
     }
 
     /// The limits come last, so that what is refused for another reason takes nothing from them.
+    #[inline]
     fn decide_and_charge(
         &self,
         live: &Live<'_>,

@@ -217,3 +217,29 @@ async fn the_reach_of_a_publishable_key_is_frozen_until_somebody_widens_it() {
     doors.app.call(("PATCH", &path), Some(json!({"policy_version": 3}))).await;
     assert!(passes(&early, "/two"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_verdict_needs_the_store() {
+    let doors = Opened::new().await;
+    doors.apply(1, policy());
+    let limits = json!([{"name": "r", "limit": 100, "period": "1m"}, {"name": "d", "limit": 100, "period": "day"}]);
+    let (_, secret) = doors.key(json!({"name": "s", "role": "editor", "limits": limits})).await;
+    let (_, public) = doors.key(json!({"name": "p", "scope": "public"})).await;
+    // From here on, whatever touches the store fails.
+    doors.app.app.store.close().await;
+    std::fs::remove_file(doors.app.database()).unwrap();
+    assert_eq!(doors.app.as_operator(("GET", "/api/operator/organizations"), None).await.status, 503);
+    let stranger = keyrack::ApiKey::generate(keyrack::KeyKind::Secret, &[7; keyrack::ApiKey::RANDOM_BYTES]);
+    for (key, method, path, code) in [
+        (secret.as_str(), "POST", "/events", "VALID"),
+        (secret.as_str(), "GET", "/admin/x", "FORBIDDEN"),
+        (public.as_str(), "GET", "/users", "FORBIDDEN"),
+        (stranger.expose(), "POST", "/events", "NOT_FOUND"),
+        ("sk_none", "POST", "/events", "NOT_FOUND"),
+    ] {
+        let case = Case { name: "without", key: key.to_owned(), method, path, policy: None, project: None };
+        for (door, seen) in case.ask(&doors) {
+            assert_eq!(seen, code, "{door}: {method} {path}");
+        }
+    }
+}
