@@ -117,9 +117,14 @@ impl<S> fmt::Debug for KeyrackLayer<S> {
 
 /// The machine's clocks.
 pub fn system_clock() -> Now {
+    use rustix::time::{ClockId, clock_gettime};
+
     // The boot-time clock goes on while the machine sleeps, so what is too old is known to be.
-    let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let wall = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    #[cfg(target_os = "linux")]
+    let boot = clock_gettime(ClockId::Boottime);
+    #[cfg(not(target_os = "linux"))]
+    let boot = clock_gettime(ClockId::Monotonic);
+    let wall = clock_gettime(ClockId::Realtime);
     Now { boot: boot.try_into().unwrap_or_default(), unix_seconds: wall.tv_sec }
 }
 

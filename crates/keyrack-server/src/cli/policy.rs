@@ -171,7 +171,16 @@ fn apply(session: &Session, query: &str, document: &Value) -> Result<(), Box<dyn
     if session.json() {
         return session.change(&http::Method::PUT, &format!("{POLICY}{query}"), Some(document));
     }
-    let reply = session.told(&http::Method::PUT, &format!("{POLICY}{query}"), Some(document))?;
+    let reply = match session.told(&http::Method::PUT, &format!("{POLICY}{query}"), Some(document)) {
+        // A call whose connection broke is made again, and may meet what its first try has done.
+        Err(failure) if failure.exit == Exit::Conflict => {
+            let shown = session.look(POLICY)?;
+            let same = shown.field("version").filter(|_| shown.field("policies") == document.get("policies"));
+            let version = same.ok_or(failure)?;
+            return print(&format!("Version {version} is in force and says this already."));
+        }
+        reply => reply?,
+    };
     let field = |name: &str| reply.get(name).cloned().unwrap_or_default();
     let (version, before) = (field("version"), field("previous_version"));
     let would = query.contains("dry_run=true");

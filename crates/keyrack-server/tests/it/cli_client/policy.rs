@@ -80,6 +80,9 @@ fn a_file_is_compared_applied_and_comes_back_as_it_was() {
     assert!(refused.code == 6 && refused.out.is_empty(), "{refused:?}");
     assert_eq!(apply(&["opened.toml", "--expected-version", "1"]).out, "Version 2 is in force, after 1.\n");
 
+    let again = apply(&["opened.toml", "--expected-version", "1"]);
+    assert_eq!((again.code, again.out.as_str()), (0, "Version 2 is in force and says this already.\n"));
+
     let shown = person.says(&["policy", "show", "--toml"]);
     write(&person, "shown.toml", &shown.out);
     assert_eq!(person.says(&["policy", "diff", "shown.toml"]).code, 0, "{}", shown.out);
