@@ -167,9 +167,11 @@ impl Verifier {
     pub fn check_with<T>(&self, ask: &Ask<'_>, now: Now, see: impl FnOnce(&Verdict, Option<Details<'_>>) -> T) -> T {
         match ApiKey::digest_of(ask.key) {
             Ok(digest) => {
+                // Before the entry is fetched: this takes a lock of the bus, at which the processor would wait for it.
+                let policies = self.policies.load();
                 // While the processor waits for the key, it finds out what the policies say.
                 std::hint::black_box(self.index.fetch_entry(&digest));
-                self.check_digest(&digest, ask, &self.policies.load(), now, see)
+                self.check_digest(&digest, ask, &policies, now, see)
             }
             Err(NotAKey) => see(&Verdict::denied(Denial::Malformed, None), None),
         }
