@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions as _, Executor as _};
 use self::real::{Answer, Application, Gateway, free_port, must_be_here, only, shipped};
 use super::server::{KEYRACK, Server, init, keyrack};
 
-/// Longer than every gateway waits for an answer of the doors, but Traefik, whose 30 s cannot be set.
+/// Longer than every gateway waits for an answer of the doors, but Traefik.
 const LONG: Duration = Duration::from_secs(10);
 const IDENTITY: [&str; 6] = ["Key-Id", "Project-Id", "Organization-Id", "Role", "Scope", "Seq"];
 
