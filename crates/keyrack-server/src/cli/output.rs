@@ -60,7 +60,8 @@ fn steers(character: char) -> bool {
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// A value for people. Who and what is written as the audit filters take it: `secret_key:3`.
+/// A value for people. Who and what is written as the audit filters take it, `secret_key:3`, a limit as `--limit` does,
+/// `requests=100/1m:20`.
 pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -69,10 +70,17 @@ pub(super) fn cell(value: &Value) -> String {
         Value::Object(object) => match (object.get("kind"), object.get("id")) {
             (Some(Value::String(kind)), None | Some(Value::Null)) => clean(kind),
             (Some(Value::String(kind)), Some(id)) => format!("{}:{}", clean(kind), cell(id)),
-            _ => clean(&value.to_string()),
+            _ => limit(value).unwrap_or_else(|| clean(&value.to_string())),
         },
-        Value::Array(_) => clean(&value.to_string()),
+        Value::Array(items) if items.is_empty() => "-".to_owned(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
     }
+}
+
+fn limit(value: &Value) -> Option<String> {
+    let (name, period) = (value.get("name")?.as_str()?, value.get("period")?.as_str()?);
+    let burst = value.get("burst").and_then(Value::as_u64).map_or_else(String::new, |burst| format!(":{burst}"));
+    Some(format!("{}={}/{}{burst}", clean(name), value.get("limit")?.as_u64()?, clean(period)))
 }
 
 /// Rows under headings, aligned.
@@ -213,5 +221,15 @@ mod tests {
         let fields: Fields = serde_json::from_str(json).unwrap();
         assert_eq!(fields.field("z.value"), Some(&json!("hidden")));
         assert_eq!(plain(&details(&fields.without("z.value"))), "z.name  CI\nz.id    4\nby      host\na       -");
+    }
+
+    #[test]
+    fn lists_are_written_as_they_are_given() {
+        let limits = json!([
+            {"name": "requests", "limit": 100, "period": "1m", "burst": 20},
+            {"name": "monthly", "limit": 50_000, "period": "month", "burst": null},
+        ]);
+        assert_eq!(cell(&limits), "requests=100/1m:20, monthly=50000/month");
+        assert_eq!((cell(&json!(["a:read", "b"])), cell(&json!([]))), ("a:read, b".to_owned(), "-".to_owned()));
     }
 }
