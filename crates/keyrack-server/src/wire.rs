@@ -52,6 +52,8 @@ pub struct Request<'a> {
     pub method: &'a [u8],
     /// The target, as sent: begins with `/`, and may have a query.
     pub target: &'a [u8],
+    /// Whether that is all that was sent: over HTTP/2 what stands behind a `#` is gone before anybody here sees it.
+    pub target_is_whole: bool,
     /// Every header field, in order.
     pub fields: Fields<'a>,
     /// The body; empty if there is none.

@@ -82,7 +82,7 @@ impl Desk {
         let Some(body) = bytes.get(head.length..end) else { return Step::InBody(end) };
         let Head { method, target, fields, .. } = head;
         self.reply.clear();
-        let request = Request { method, target, fields, body, peer, now: self.now };
+        let request = Request { method, target, target_is_whole: true, fields, body, peer, now: self.now };
         let after = match ask(self.service.as_ref(), &request, &mut self.reply) {
             Asked::Answered if self.stopping => After::Closes,
             Asked::Answered => head.after,

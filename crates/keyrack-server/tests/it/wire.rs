@@ -2,7 +2,7 @@
 
 mod answers;
 mod descriptors;
-mod http2;
+pub(crate) mod http2;
 mod refused;
 mod slow;
 mod stopping;

@@ -33,6 +33,7 @@ pub(super) async fn answer(request: HyperRequest<Incoming>, peer: Peer, shared: 
             let request = Request {
                 method: parts.method.as_str().as_bytes(),
                 target: target.as_bytes(),
+                target_is_whole: false,
                 fields: Fields::new(&fields),
                 body: &body,
                 peer,

@@ -1,8 +1,13 @@
 //! Each gateway's dialect: what it reads, whom it believes, and how it denies (reliability rules 4.6 and 4.7).
 
 use expect_test::expect;
+use http_body_util::Full;
+use hyper::Request;
 use keyrack_server::config::LimitHeaders;
 use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::wire::http2::speak;
 
 use super::{Answer, Opened, head, policy};
 
@@ -219,4 +224,24 @@ async fn what_is_not_even_a_request_is_denied_in_the_gateways_way() {
     }
     let answer = doors.send(&format!("{}X-Long: {long}\r\n", head("POST", "/v1/verify", &[])), "");
     assert_eq!((answer.status, answer.field("x-keyrack-reason")), (431, None), "who asks here reads the status");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_http2_may_have_cut_is_not_judged() {
+    let doors = Opened::new().await;
+    let (_, key) = doors.key(json!({"name": "x"})).await;
+    let mut sender = speak(TcpStream::connect(doors.address).await.unwrap()).await;
+    for (target, status, detail) in [
+        ("/v1/auth/nginx", 200, None),
+        // As it comes for `/open#/../closed` too: what stands behind the `#` is gone.
+        ("/v1/auth/envoy/-/open", 403, Some("http2_unsupported")),
+    ] {
+        let request = Request::get(format!("http://keyrack.test{target}"))
+            .header("authorization", format!("Bearer {key}"))
+            .header("x-original-method", "GET")
+            .header("x-original-uri", "/open");
+        let answer = sender.send_request(request.body(Full::default()).unwrap()).await.unwrap();
+        let found = answer.headers().get("x-keyrack-detail").map(|detail| detail.to_str().unwrap());
+        assert_eq!((answer.status().as_u16(), found), (status, detail), "{target}");
+    }
 }

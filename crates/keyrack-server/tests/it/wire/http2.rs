@@ -14,9 +14,9 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::{LARGE, connect, start_with, started};
 
-type Sender = SendRequest<Full<Bytes>>;
+pub(crate) type Sender = SendRequest<Full<Bytes>>;
 
-async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> Sender {
+pub(crate) async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> Sender {
     let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     sender
