@@ -12,7 +12,7 @@ use keyrack_server::clock::SystemClock;
 use keyrack_server::keys::{Labels, Powers, mint};
 use keyrack_server::policies;
 use keyrack_server::root_key::RootKey;
-use keyrack_server::store::{By, Need, Store};
+use keyrack_server::store::{DATABASE_FILE, Database, By, Need, Store};
 
 use crate::Outcome;
 use crate::random::Random;
@@ -86,7 +86,8 @@ pub(crate) fn directory() -> Outcome<PathBuf> {
 async fn fill(directory: &Path) -> Outcome<()> {
     let root_key = RootKey::load(&directory.join("root.key"))?;
     let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
-    let store = Store::open(directory, &root_key, verifier, Vec::new(), Arc::new(SystemClock)).await?;
+    let database = Database::File(directory.join(DATABASE_FILE));
+    let store = Store::open(database, directory, &root_key, verifier, Vec::new(), Arc::new(SystemClock)).await?;
     store.load().await?;
     let by = By { actor: Actor::HOST, request_id: "host:bench".to_owned() };
 

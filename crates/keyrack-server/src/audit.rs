@@ -76,6 +76,11 @@ impl Entry {
         Self { seq, at, event, hash }
     }
 
+    /// Whether it is as it was written, behind the entry that had the hash `previous`.
+    pub fn is_chained_to(&self, previous: &[u8]) -> bool {
+        hash_of(self.seq, self.at, &self.event, previous) == self.hash
+    }
+
     /// The entry in the shape of the contract (section 3).
     pub fn body(&self) -> EntryBody<'_> {
         let raw = |json: &Option<String>| json.clone().and_then(|json| RawValue::from_string(json).ok());

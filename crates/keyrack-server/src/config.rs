@@ -3,12 +3,14 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
 
 use crate::key_limits;
 use crate::limits::{self, Limits, Rates, Tier};
 use crate::proxies::TrustedProxies;
+use crate::store::{DATABASE_FILE, Database, Server};
 use crate::telemetry::LogFormat;
 use keyrack::Limit;
 
@@ -78,7 +80,10 @@ settings! {
     /// Headers that tell callers of their key's limits: x for X-RateLimit-*, draft for RateLimit and RateLimit-Policy
     /// [env: KEYRACK_LIMIT_HEADERS] [default: x]
     limit_headers: "KIND" = "x";
-    /// Directory of the store [env: KEYRACK_DATA_DIR] [default: ./keyrack-data]
+    /// PostgreSQL server of a store that several nodes share, such as postgres://keyrack@db1,db2/keyrack; better not as a
+    /// flag if it has a password [env: KEYRACK_DATABASE_URL] [default: none, a file in the data directory]
+    database_url: "URL" = "";
+    /// Directory of the store, or of what is this node's alone [env: KEYRACK_DATA_DIR] [default: ./keyrack-data]
     data_dir: "DIR" = "./keyrack-data";
     /// File of the root key [env: KEYRACK_ROOT_KEY_FILE] [default: root.key in the data directory]
     root_key_file: "FILE" = "";
@@ -113,7 +118,9 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// The limits of every project key.
     pub key_limits: Vec<Limit>,
-    /// Where the store is.
+    /// The server of a store that is shared, if it is.
+    pub database: Option<Arc<Server>>,
+    /// Where the store is, or what is this node's alone.
     pub data_dir: PathBuf,
     /// Where the root key is.
     pub root_key_file: PathBuf,
@@ -125,6 +132,16 @@ pub struct Config {
     pub problem_types: String,
     /// How much may be called.
     pub limits: Limits,
+}
+
+impl Config {
+    /// Where the store is kept.
+    pub fn database(&self) -> Database {
+        match &self.database {
+            Some(server) => Database::Server(Arc::clone(server)),
+            None => Database::File(self.data_dir.join(DATABASE_FILE)),
+        }
+    }
 }
 
 /// Where the verification doors listen, and how.
@@ -344,6 +361,7 @@ fn check(values: Vec<Option<Sourced>>, mut problems: Vec<String>) -> Result<Conf
         let is_plain = !text.is_empty() && !text.contains(|c: char| c == '#' || c.is_whitespace() || c.is_control());
         is_plain.then(|| text.to_owned())
     });
+    let database = check_database(&values.database_url, wrong);
     let limits = check_limits(&values, wrong);
     let all = || {
         Some(Config {
@@ -351,6 +369,7 @@ fn check(values: Vec<Option<Sourced>>, mut problems: Vec<String>) -> Result<Conf
             verify: verify?,
             trusted_proxies: trusted_proxies?,
             key_limits: key_limits?,
+            database: database?,
             data_dir: data_dir?,
             root_key_file,
             log_level: log_level?,
@@ -360,6 +379,21 @@ fn check(values: Vec<Option<Sourced>>, mut problems: Vec<String>) -> Result<Conf
         })
     };
     if problems.is_empty() { all().ok_or(ConfigError(problems)) } else { Err(ConfigError(problems)) }
+}
+
+/// Of this value nothing is shown: it may hold a password.
+fn check_database(from: &Sourced, problems: &mut Vec<String>) -> Option<Option<Arc<Server>>> {
+    match from.value.as_str() {
+        "" => Some(None),
+        url => match Server::parse(url) {
+            Ok(server) => Some(Some(Arc::new(server))),
+            Err(error) => {
+                let form = "postgres://USER:PASSWORD@HOST:PORT/DATABASE";
+                problems.push(format!("{} must be a URL such as {form}: {error}", from.source));
+                None
+            }
+        },
+    }
 }
 
 fn check_verify(values: &Values, problems: &mut Vec<String>) -> Option<VerifySettings> {

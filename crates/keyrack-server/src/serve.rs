@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::http;
 use crate::installation::{self, FirstKeys};
 use crate::random::OsRandom;
 use crate::root_key::{RootKey, RootKeyError};
-use crate::store::{DATABASE_FILE, Need, Store, StoreError};
+use crate::store::{Database, Need, Store, StoreError};
 use crate::usage::Usage;
 use crate::wire::{self, Bound, WireSettings};
 
@@ -48,26 +47,26 @@ pub enum ServeError {
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
     /// The store.
-    #[error("cannot use the store in {dir}")]
+    #[error("cannot use the store in {place}")]
     Store {
-        /// The data directory.
-        dir: PathBuf,
+        /// Where it is.
+        place: Database,
         /// Why.
         source: StoreError,
     },
     /// There is one already.
     #[error(
-        "there is a store in {dir} already, and nothing was changed. If its keys are lost, run: keyrack recover --project 1"
+        "there is a store in {place} already, and nothing was changed. If its keys are lost, run: keyrack recover --project 1"
     )]
     AlreadyThere {
-        /// The data directory.
-        dir: PathBuf,
+        /// Where it is.
+        place: Database,
     },
     /// There is none.
-    #[error("there is no store in {dir}. Make one with: keyrack serve")]
+    #[error("there is no store in {place}. Make one with: keyrack serve")]
     NotThere {
-        /// The data directory.
-        dir: PathBuf,
+        /// Where it would be.
+        place: Database,
     },
     /// The address.
     #[error("cannot listen on {address}. Choose another with --listen")]
@@ -103,20 +102,22 @@ pub struct Installation {
 /// # Errors
 /// [`ServeError`]; what was there is as it was.
 pub async fn open(config: &Config) -> Result<Installation, ServeError> {
-    let dir = &config.data_dir;
-    let in_store = |source| ServeError::Store { dir: dir.clone(), source };
+    let (dir, database) = (&config.data_dir, config.database());
+    let in_store = |source| ServeError::Store { place: config.database(), source };
     let lock = data_dir::take(dir)?;
     // The root key comes first, so a store without one is one that has lost it.
-    let root_key = if dir.join(DATABASE_FILE).exists() || config.root_key_file.exists() {
+    let root_key = if config.root_key_file.exists() || database.is_there().await.map_err(in_store)? {
         RootKey::load(&config.root_key_file)?
     } else {
         RootKey::create(&config.root_key_file, &OsRandom)?
     };
     let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
     let tier = config.key_limits.clone();
-    let store =
-        Store::open(dir, &root_key, Arc::clone(&verifier), tier, Arc::new(SystemClock)).await.map_err(in_store)?;
-    data_dir::sync_parent(&dir.join(DATABASE_FILE)).map_err(|source| DataDirError::Io { dir: dir.clone(), source })?;
+    let store = Store::open(database, dir, &root_key, Arc::clone(&verifier), tier, Arc::new(SystemClock)).await;
+    let store = store.map_err(in_store)?;
+    if let Database::File(file) = config.database() {
+        data_dir::sync_parent(&file).map_err(|source| DataDirError::Io { dir: dir.clone(), source })?;
+    }
     let first_keys =
         if store.was_set_up() { None } else { Some(installation::set_up(&store, &OsRandom).await.map_err(in_store)?) };
     let loaded = store.load().await.map_err(in_store)?;
@@ -129,15 +130,14 @@ pub async fn open(config: &Config) -> Result<Installation, ServeError> {
 /// # Errors
 /// [`ServeError`], also if nothing was set up there yet.
 pub async fn inspect(config: &Config) -> Result<Arc<Store>, ServeError> {
-    let dir = &config.data_dir;
-    let in_store = |source| ServeError::Store { dir: dir.clone(), source };
-    let not_there = || ServeError::NotThere { dir: dir.clone() };
-    // If it cannot be seen, opening it says why.
-    if !dir.join(DATABASE_FILE).try_exists().unwrap_or(true) {
+    let in_store = |source| ServeError::Store { place: config.database(), source };
+    let not_there = || ServeError::NotThere { place: config.database() };
+    if !config.database().is_there().await.map_err(in_store)? {
         return Err(not_there());
     }
     let root_key = RootKey::load(&config.root_key_file)?;
-    let store = Store::inspect(dir, &root_key, Arc::new(SystemClock)).await.map_err(in_store)?;
+    let store = Store::inspect(config.database(), &config.data_dir, &root_key, Arc::new(SystemClock)).await;
+    let store = store.map_err(in_store)?;
     if store.was_set_up() { Ok(store) } else { Err(not_there()) }
 }
 
@@ -155,7 +155,7 @@ pub async fn open_existing(config: &Config) -> Result<Installation, ServeError> 
 /// # Errors
 /// [`ServeError::AlreadyThere`] if there is one; nothing is changed then.
 pub async fn open_new(config: &Config) -> Result<(Installation, FirstKeys), ServeError> {
-    let there = || ServeError::AlreadyThere { dir: config.data_dir.clone() };
+    let there = || ServeError::AlreadyThere { place: config.database() };
     match inspect(config).await {
         Err(ServeError::NotThere { .. }) => {}
         Ok(store) => {

@@ -4,29 +4,33 @@
 //! entry and its change-log entry, and that brings the index up to date before anybody hears of it.
 
 mod ballast;
+mod database;
 mod error;
+mod following;
 mod in_force;
 mod integrity;
 mod live_sum;
 mod reading;
+mod relied_on;
 mod sql;
-mod sqlite;
 mod transaction;
 mod usage;
 mod writing;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use keyrack::{Index, Limit, Verifier};
-use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::Mutex;
 
 pub use self::ballast::BALLAST_BYTES;
 use self::ballast::Ballast;
+use self::database::{Connection, Pool};
+pub use self::database::{Database, DatabaseError, Server, ServerUrlError};
 pub use self::error::StoreError;
 pub use self::in_force::Effect;
+use self::following::Followed;
 use self::in_force::InForce;
 pub use self::integrity::Loaded;
 pub use self::reading::{Beneath, Find, PublicKeys, Rows};
@@ -48,18 +52,20 @@ const FINDERS: u32 = 2;
 
 /// The store of one installation.
 pub struct Store {
-    file: PathBuf,
+    database: Database,
     was_set_up: bool,
-    readers: SqlitePool,
-    finders: SqlitePool,
+    readers: Pool,
+    finders: Pool,
     writer: Arc<Mutex<WriterState>>,
     /// Taken by changes that do not revoke, one at a time, before they wait for the writer: so a revocation waits for
     /// one of them at most, however many there are.
     ordinary_turn: Arc<Mutex<()>>,
     /// Whether an unknown outcome is being settled.
     is_settling: AtomicBool,
+    /// How far the log of changes is in force here.
+    followed: Mutex<Followed>,
     /// For readiness alone, so that lists cannot take it away.
-    pinger: SqlitePool,
+    pinger: Pool,
     verifier: Arc<Verifier>,
     in_force: InForce,
     row_key: MacKey,
@@ -71,31 +77,31 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in a data directory, making and migrating it as needed. The index is not loaded yet. Every project key has
-    /// the limits of `tier` beside its own.
+    /// Opens the store in a database, making and migrating it as needed. The index is not loaded yet. Every project key has the limits
+    /// of `tier` beside its own. What belongs to this process alone is in `data_dir`.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be opened, has a newer schema, or was set up with another root key.
     pub async fn open(
+        database: Database,
         data_dir: &Path,
         root_key: &RootKey,
         verifier: Arc<Verifier>,
         tier: Vec<Limit>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreError> {
-        let mut store = Self::of(data_dir, root_key, verifier, tier, clock);
-        let mut connection = match sqlite::open_for_writing(&store.file).await {
+        let mut store = Self::of(database, data_dir, root_key, verifier, tier, clock);
+        let mut connection = match store.database.open_for_writing().await {
             Ok(connection) => connection,
-            Err(error) if sqlite::may_be_for_want_of_room(&error) => {
+            Err(error) if error.may_be_for_want_of_room() => {
                 store.ballast.give_up();
-                sqlite::open_for_writing(&store.file).await?
+                store.database.open_for_writing().await?
             }
             Err(error) => return Err(error.into()),
         };
         // Before the first byte is written: is it the store that this root key was made for?
         store.was_set_up = store.check_root_key(&mut connection).await?;
-        sqlite::migrate(&mut connection).await?;
-        sqlite::check_is_writable(&mut connection).await?;
+        connection.migrate().await?;
         store.writer.lock().await.put(connection);
         Ok(Arc::new(store))
     }
@@ -104,34 +110,40 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be opened, has another schema than this program, or was set up with another root key.
-    pub async fn inspect(data_dir: &Path, root_key: &RootKey, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StoreError> {
+    pub async fn inspect(
+        database: Database,
+        data_dir: &Path,
+        root_key: &RootKey,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, StoreError> {
         let mut store =
-            Self::of(data_dir, root_key, Arc::new(Verifier::new(Index::with_capacity(0))), Vec::new(), clock);
+            Self::of(database, data_dir, root_key, Arc::new(Verifier::new(Index::with_capacity(0))), Vec::new(), clock);
         let mut reader = store.readers.acquire().await?;
         store.was_set_up = store.check_root_key(&mut reader).await?;
         if store.was_set_up {
-            sqlite::check_is_newest(&mut reader).await?;
+            reader.check_is_newest().await?;
         }
         Ok(Arc::new(store))
     }
 
     fn of(
+        database: Database,
         data_dir: &Path,
         root_key: &RootKey,
         verifier: Arc<Verifier>,
         tier: Vec<Limit>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let file = data_dir.join(DATABASE_FILE);
         Self {
             was_set_up: false,
             writer: Arc::default(),
+            followed: Mutex::default(),
             ordinary_turn: Arc::default(),
             is_settling: AtomicBool::new(false),
-            readers: sqlite::open_for_reading(&file, READERS),
-            finders: sqlite::open_for_reading(&file, FINDERS),
-            pinger: sqlite::open_for_reading(&file, 1),
-            file,
+            readers: database.pool(READERS),
+            finders: database.pool(FINDERS),
+            pinger: database.pool(1),
+            database,
             in_force: InForce::new(Arc::clone(&verifier), tier),
             verifier,
             row_key: root_key.derive("keyrack row v1"),
@@ -144,11 +156,10 @@ impl Store {
     }
 
     /// Whether the installation was set up; an error if it was, with another root key.
-    async fn check_root_key(&self, on: &mut SqliteConnection) -> Result<bool, StoreError> {
-        if !sqlite::has_schema(on).await? {
+    async fn check_root_key(&self, on: &mut Connection) -> Result<bool, StoreError> {
+        if !on.has_schema().await? {
             return Ok(false);
         }
-        sqlite::check_tables(on).await?;
         match sql::root_key_check(on).await? {
             None => Ok(false),
             Some(check) if check == self.root_key_check() => Ok(true),

@@ -175,7 +175,7 @@ async fn export_audit(config: &Config) -> Result<(), Box<dyn Error>> {
 
 fn welcome(keys: &FirstKeys, config: &Config, address: SocketAddr) -> String {
     format!(
-        "Keyrack is set up in {dir}. These keys are shown this once; only digests of them are kept:\n\n  \
+        "Keyrack is set up in {place}. These keys are shown this once; only digests of them are kept:\n\n  \
          operator key                   {operator}\n  \
          owner key of organization {organization_id}    {owner}\n  \
          admin key of project {project_id}         {admin}\n\n\
@@ -185,7 +185,7 @@ fn welcome(keys: &FirstKeys, config: &Config, address: SocketAddr) -> String {
          -H 'Content-Type: application/json' \\\n    \
          -d '{{\"name\": \"CI bot\"}}'\n\n\
          Keep a copy of {root_key} apart from your backups: the store cannot be used without it.\n",
-        dir = config.data_dir.display(),
+        place = config.database(),
         operator = keys.operator.expose(),
         organization_id = keys.organization_id,
         owner = keys.organization.expose(),
@@ -209,6 +209,7 @@ fn describe(config: &Config) -> String {
         ("trusted_proxies", config.trusted_proxies.to_string()),
         ("key_limits", key_limits::setting_of(&config.key_limits)),
         ("limit_headers", config.verify.headers.as_str().to_owned()),
+        ("database_url", config.database.as_ref().map_or_else(String::new, |server| server.shown())),
         ("data_dir", config.data_dir.display().to_string()),
         ("root_key_file", config.root_key_file.display().to_string()),
         ("log_level", config.log_level.to_string().to_lowercase()),

@@ -7,13 +7,14 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use keyrack::{ApiKey, Denial, NotAKey, OrganizationRole, ProjectRole, Requirement, VerifiedKey, VerifyError};
+use keyrack::{ApiKey, Denial, Holder, NotAKey, OrganizationRole, ProjectRole, Requirement, VerifiedKey, VerifyError};
 
 use super::conventions::RequestId;
 use super::limits;
 use super::problem::{Code, Problem};
 use crate::actor::Actor;
 use crate::app::App;
+use crate::kept::{Kind, Reference};
 use crate::store::By;
 
 /// What a call takes, as a type: a route that asks for no caller cannot touch anything.
@@ -71,6 +72,17 @@ impl Caller {
         let verdict = app.verifier.verify_key(&self.presented, self.requirement);
         self.key = verdict.map_err(|error| problem(error, self.requirement))?;
         Ok(())
+    }
+
+    /// What it takes for this caller to be let through: its key, and the organization above it.
+    pub(super) fn relied_on(&self) -> impl Iterator<Item = Reference> {
+        let key = Reference { kind: Kind::Key, id: self.key.id().0 };
+        let organization = match self.key.holder() {
+            Holder::Project { organization, .. } | Holder::Organization { organization, .. } => Some(organization),
+            Holder::Operator => None,
+        };
+        let organization = organization.map(|id| Reference { kind: Kind::Organization, id: id.0.into() });
+        [Some(key), organization].into_iter().flatten()
     }
 
     /// Who did it, for the audit log.

@@ -20,6 +20,7 @@ use super::problem::{self, Code, Problem};
 use super::project_keys::Door;
 use crate::app::App;
 use crate::crash::crash_point;
+use crate::random::{self, Random};
 use crate::refusal::Refusal;
 use crate::replies::{Repeatable, ReplyBody};
 use crate::store::{Need, StoreError, Writing};
@@ -28,6 +29,9 @@ use crate::store::{Need, StoreError, Writing};
 const TWIN_WAIT: Duration = Duration::from_secs(2);
 const TWIN_POLL: Duration = Duration::from_millis(20);
 const MOST_HEADER_BYTES: usize = 255;
+/// How often a change is tried that other processes are in the way of.
+const MOST_ATTEMPTS: u32 = 20;
+const LONGEST_PAUSE: Duration = Duration::from_millis(30);
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -172,7 +176,7 @@ impl From<Refusal> for Failed {
     }
 }
 
-/// One attempt, and for what revokes another one with the ballast given up.
+/// Attempts until nobody else changes the same meanwhile; for what revokes another one with the ballast given up.
 async fn attempts<T, F>(
     app: Arc<App>,
     mut caller: Caller,
@@ -185,18 +189,28 @@ where
     T: Sync,
     F: for<'w> Fn(Job<'w>, &'w T) -> Work<'w>,
 {
-    let first = attempt(&app, &mut caller, kept.as_ref(), &checked, need, &work).await;
-    let outcome = match first {
-        Err(Failed::Store(error)) if need == Need::Revocation && error.may_be_for_want_of_room() => {
-            app.store.give_up_ballast();
-            attempt(&app, &mut caller, kept.as_ref(), &checked, need, &work).await
+    let mut left = MOST_ATTEMPTS;
+    let outcome = loop {
+        left -= 1;
+        match attempt(&app, &mut caller, kept.as_ref(), &checked, need, &work).await {
+            Err(Failed::Store(StoreError::Conflict)) if left > 0 => pause(app.random.as_ref()).await,
+            Err(Failed::Store(error)) if left > 0 && need == Need::Revocation && error.may_be_for_want_of_room() => {
+                app.store.give_up_ballast();
+                left = 1;
+            }
+            outcome => break outcome,
         }
-        outcome => outcome,
     };
     outcome.map_err(|failed| match failed {
         Failed::Final(problem) => problem,
         Failed::Store(error) => error.into(),
     })
+}
+
+/// So that two who are in each other's way do not stay there.
+async fn pause(random: &dyn Random) {
+    let [random] = random::bytes(random);
+    tokio::time::sleep(LONGEST_PAUSE * u32::from(random) / 255).await;
 }
 
 async fn attempt<T, F>(
@@ -216,6 +230,7 @@ where
         writing.abandon().await;
         return Err(Failed::Final(problem));
     }
+    caller.relied_on().for_each(|thing| writing.rely_on(thing));
     if let Some(Kept { repeatable, door }) = kept {
         let admitted = match door {
             Some(door) => door.open(&mut writing, &caller.key).await.map(|_| ()),

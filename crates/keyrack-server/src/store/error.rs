@@ -2,7 +2,7 @@
 
 use keyrack::ApplyError;
 
-use super::sqlite;
+use super::database::{DatabaseError, Meaning};
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -10,15 +10,18 @@ pub enum StoreError {
     /// No room on the disk.
     #[error("the disk is full")]
     Full,
+    /// Another process changed the same: nothing was written, and it is worth another try.
+    #[error("somebody else changed the same")]
+    Conflict,
     /// Another change takes too long.
     #[error("another change did not finish in time")]
     Busy,
     /// Whether a change was made is not known.
     #[error("the change may or may not have been made")]
-    OutcomeUnknown(#[source] sqlx::Error),
+    OutcomeUnknown(#[source] DatabaseError),
     /// The database cannot be reached or refuses.
     #[error("the store is not available; check that its directory and files can be read and written")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] DatabaseError),
     /// The database holds something that Keyrack did not write.
     #[error("the store is damaged: {what}. Restore it from a backup")]
     Damaged {
@@ -56,8 +59,9 @@ impl StoreError {
     pub fn may_be_for_want_of_room(&self) -> bool {
         match self {
             Self::Full => true,
-            Self::Unavailable(error) => sqlite::may_be_for_want_of_room(error),
-            Self::Busy
+            Self::Unavailable(error) => error.may_be_for_want_of_room(),
+            Self::Conflict
+            | Self::Busy
             | Self::OutcomeUnknown(_)
             | Self::Damaged { .. }
             | Self::ForeignRootKey
@@ -67,13 +71,21 @@ impl StoreError {
     }
 }
 
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> Self {
+        match error.meaning() {
+            Meaning::Full => Self::Full,
+            Meaning::Damaged => Self::Damaged { what: error.to_string() },
+            Meaning::Conflict => Self::Conflict,
+            Meaning::Busy => Self::Busy,
+            Meaning::Unavailable => Self::Unavailable(error),
+        }
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match sqlite::primary_code(&error) {
-            Some(sqlite::FULL) => Self::Full,
-            Some(sqlite::CORRUPT | sqlite::NOT_A_DATABASE) => Self::Damaged { what: error.to_string() },
-            Some(_) | None => Self::Unavailable(error),
-        }
+        DatabaseError::from(error).into()
     }
 }
 

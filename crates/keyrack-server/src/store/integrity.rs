@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::{Connection as _, SqliteConnection};
-
+use super::database::Connection;
 use super::live_sum::LiveSum;
-use super::{Store, StoreError, Table, no_head, sql};
+use super::{Followed, Store, StoreError, Table, no_head, sql};
 use crate::audit;
 use crate::canonical::Canonical;
 use crate::kept::{Kept, Kind, Reference, Tenant};
@@ -39,9 +38,8 @@ impl Store {
     /// [`StoreError`] if the rows cannot be read, or if it cannot be told which of them were tampered with; the index is
     /// then not marked as loaded.
     pub async fn load(&self) -> Result<Loaded, StoreError> {
-        let mut writer = self.writer.lock().await;
-        let mut reader = self.readers.acquire().await?;
-        let mut snapshot = reader.begin().await?;
+        let mut followed = self.followed.lock().await;
+        let mut snapshot = self.readers.snapshot().await?;
         let head = sql::audit_head(&mut snapshot).await?.ok_or_else(no_head)?;
         let organizations = self.load_a::<Organization>(&mut snapshot, |_| {}).await?;
         let projects = self.load_a::<Project>(&mut snapshot, |_| {}).await?;
@@ -67,8 +65,8 @@ impl Store {
         if !self.is_authentic(&head) || self.sum_of(&head) != Some(sum) {
             loaded.refused += self.explain(&mut snapshot, loaded.refused).await?;
         }
-        writer.applied = head.seq;
         self.verifier.index().set_position(head.seq);
+        *followed = Followed { seq: head.seq, hash: head.hash };
         self.restore_quotas(&mut snapshot).await;
         self.verifier.index().mark_loaded();
         Ok(loaded)
@@ -76,7 +74,7 @@ impl Store {
 
     async fn load_a<K: Table>(
         &self,
-        on: &mut SqliteConnection,
+        on: &mut Connection,
         mut each: impl FnMut(&K) + Send,
     ) -> Result<Read, StoreError> {
         let mut read = Read::default();
@@ -99,7 +97,7 @@ impl Store {
 
     /// The live rows do not add up. The audit log tells which are older than they should be, or gone; if that and the
     /// damaged rows are no explanation, nobody can tell which is to be trusted.
-    async fn explain(&self, on: &mut SqliteConnection, damaged: u64) -> Result<u64, StoreError> {
+    async fn explain(&self, on: &mut Connection, damaged: u64) -> Result<u64, StoreError> {
         let report = self.compare_with_audit(on, || ()).await?;
         for fault in &report.faults {
             tracing::error!(fault, "the store does not agree with the audit log");
@@ -128,14 +126,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the store cannot be read.
     pub async fn verify_audit_with(&self, each: impl FnMut() + Send) -> Result<audit::Report, StoreError> {
-        let mut reader = self.readers.acquire().await?;
-        let mut snapshot = reader.begin().await?;
+        let mut snapshot = self.readers.snapshot().await?;
         self.compare_with_audit(&mut snapshot, each).await
     }
 
     async fn compare_with_audit(
         &self,
-        on: &mut SqliteConnection,
+        on: &mut Connection,
         mut each: impl FnMut() + Send,
     ) -> Result<audit::Report, StoreError> {
         let (mut check, mut sum) = (audit::Check::default(), LiveSum::default());
@@ -157,7 +154,7 @@ impl Store {
 
     async fn compare_a<K: Table>(
         &self,
-        on: &mut SqliteConnection,
+        on: &mut Connection,
         check: &mut audit::Check,
         sum: &mut LiveSum,
     ) -> Result<(), StoreError> {

@@ -10,13 +10,10 @@ mod usage;
 
 use std::future::Future;
 
-use futures_util::TryStreamExt as _;
-use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection as Connection};
 
 pub(super) use self::audit::{
-    Head, audit_head, changes_after, entry_of, for_each_audit_entry, insert_audit_entries, insert_audit_head,
-    set_audit_head, take_seqs,
+    Head, audit_entries_after, audit_head, entry_of, for_each_audit_entry, insert_audit_entries, insert_audit_head,
+    set_audit_head, take_seqs, targets_between,
 };
 pub(super) use self::keys::{count_live_keys, key_ever, live_keys};
 pub(super) use self::pages::{anchor_of, key_of_member, page};
@@ -27,14 +24,15 @@ pub(super) use self::usage::{
     add_counts, delete_hours, delete_writers, has_hours_before, hours, last_use, last_use_of, note_batch,
     note_last_uses, note_quotas, quotas,
 };
+pub use super::database::Row;
+use super::database::{Connection, DatabaseError, Statement, Value};
 use super::{Effect, StoreError};
 use crate::actor::{Actor, ActorKind};
 use crate::clock::Timestamp;
 use crate::kept::{History, Kept, Reference};
 
-/// A row as the database gave it.
-pub type Row = sqlx::sqlite::SqliteRow;
-type Statement<'q> = Query<'q, Sqlite, <Sqlite as sqlx::Database>::Arguments>;
+/// Rows are asked for so many at a time: far below the most values that a statement may have.
+const IDS_TO_A_STATEMENT: usize = 500;
 
 /// A kept thing and its MAC, which is unchecked.
 pub(super) type Decoded<K> = (K, Vec<u8>);
@@ -61,13 +59,13 @@ pub trait Table: Kept + Sized + Send + Sync {
     }
 
     /// Finds a row by its place, only if the thing is in use there.
-    fn find(on: &mut Connection, place: Self::Place) -> impl Future<Output = Result<Option<Row>, sqlx::Error>> + Send;
+    fn find(on: &mut Connection, place: Self::Place) -> impl Future<Output = Result<Option<Row>, DatabaseError>> + Send;
 
     /// Writes a new row.
-    fn insert(&self, on: &mut Connection, mac: &[u8]) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    fn insert(&self, on: &mut Connection, mac: &[u8]) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// Writes what may change. False if the row is no longer live at the version before.
-    fn update(&self, on: &mut Connection, mac: &[u8]) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+    fn update(&self, on: &mut Connection, mac: &[u8]) -> impl Future<Output = Result<bool, DatabaseError>> + Send;
 }
 
 /// Reads a row; the MAC comes back unchecked.
@@ -82,9 +80,28 @@ pub(super) fn reference<K: Table>(row: &Row) -> Option<Reference> {
 }
 
 /// A row by its number, live or not.
-pub(super) async fn by_id<K: Table>(on: &mut Connection, id: i64) -> Result<Option<Row>, sqlx::Error> {
+pub(super) async fn by_id<K: Table>(on: &mut Connection, id: i64) -> Result<Option<Row>, DatabaseError> {
     let statement = format!("SELECT {} FROM {} WHERE id = $1", K::COLUMNS, K::NAME);
-    sqlx::query(AssertSqlSafe(statement)).bind(id).fetch_optional(on).await
+    Statement::new(statement).bind(id).fetch_optional(on).await
+}
+
+/// Rows by their numbers, live or not.
+pub(super) async fn for_each_of<K: Table>(
+    on: &mut Connection,
+    ids: &[i64],
+    mut each: impl FnMut(&Row) -> Result<(), StoreError> + Send,
+) -> Result<(), StoreError> {
+    for ids in ids.chunks(IDS_TO_A_STATEMENT) {
+        let mut rows = Statement::new(format!("SELECT {} FROM {} WHERE id IN ", K::COLUMNS, K::NAME));
+        let mut before = "(";
+        for id in ids {
+            rows.push(before).push_bind(*id);
+            before = ", ";
+        }
+        rows.push(")");
+        rows.for_each(on, |row| each(&row).map(|()| true)).await?;
+    }
+    Ok(())
 }
 
 /// Every row, the dead ones included.
@@ -108,11 +125,7 @@ async fn walk(
     statement: String,
     mut each: impl FnMut(&Row) -> Result<(), StoreError> + Send,
 ) -> Result<(), StoreError> {
-    let mut rows = sqlx::query(AssertSqlSafe(statement)).fetch(on);
-    while let Some(row) = rows.try_next().await? {
-        each(&row)?;
-    }
-    Ok(())
+    Statement::new(statement).for_each(on, |row| each(&row).map(|()| true)).await
 }
 
 /// The columns of a [`History`], in every table that has one.
@@ -147,20 +160,20 @@ fn bind_changed<'q>(statement: Statement<'q>, history: &History) -> Statement<'q
     statement.bind(history.changed_by.kind.as_str()).bind(history.changed_by.id)
 }
 
-pub(super) async fn root_key_check(on: &mut Connection) -> Result<Option<Vec<u8>>, sqlx::Error> {
-    let row = sqlx::query("SELECT root_key_check FROM installation WHERE id = 1").fetch_optional(on).await?;
+pub(super) async fn root_key_check(on: &mut Connection) -> Result<Option<Vec<u8>>, DatabaseError> {
+    let row = Statement::new("SELECT root_key_check FROM installation WHERE id = 1").fetch_optional(on).await?;
     row.map(|row| row.try_get("root_key_check")).transpose()
 }
 
-pub(super) async fn insert_installation(on: &mut Connection, at: Timestamp, check: &[u8]) -> Result<(), sqlx::Error> {
-    let insert = sqlx::query("INSERT INTO installation (id, created_at, root_key_check) VALUES (1, $1, $2)");
+pub(super) async fn insert_installation(on: &mut Connection, at: Timestamp, check: &[u8]) -> Result<(), DatabaseError> {
+    let insert = Statement::new("INSERT INTO installation (id, created_at, root_key_check) VALUES (1, $1, $2)");
     insert.bind(at.0).bind(check).execute(on).await?;
     Ok(())
 }
 
 /// Takes the next number of a kind of thing, from 1.
-pub(super) async fn next_id(on: &mut Connection, of: &str) -> Result<i64, sqlx::Error> {
-    let row = sqlx::query(
+pub(super) async fn next_id(on: &mut Connection, of: &str) -> Result<i64, DatabaseError> {
+    let row = Statement::new(
         "INSERT INTO counters (name, value) VALUES ($1, 1) \
          ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value",
     );
@@ -168,7 +181,7 @@ pub(super) async fn next_id(on: &mut Connection, of: &str) -> Result<i64, sqlx::
 }
 
 /// The newest number of a kind of thing that was given out.
-pub(super) async fn newest_id(on: &mut Connection, of: &str) -> Result<i64, sqlx::Error> {
-    let row = sqlx::query("SELECT value FROM counters WHERE name = $1").bind(of).fetch_optional(on).await?;
+pub(super) async fn newest_id(on: &mut Connection, of: &str) -> Result<i64, DatabaseError> {
+    let row = Statement::new("SELECT value FROM counters WHERE name = $1").bind(of).fetch_optional(on).await?;
     row.map_or(Ok(0), |row| row.try_get("value"))
 }

@@ -4,18 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
 
+use super::database::{Connection, DatabaseError};
 use super::writing::Log;
-use super::{Effect, Store, StoreError, sql, sqlite};
+use super::relied_on::ReliedOn;
+use super::{Effect, Followed, Store, StoreError, sql};
 use crate::clock::Timestamp;
 use crate::crash::crash_point;
-use crate::kept::{Kind, Reference};
-use crate::policies::AppliedPolicy;
-use crate::stored_key::StoredKey;
-use crate::tenancy::{Member, Organization, Project};
 
 /// How long a change waits for the ones before it.
 const ORDINARY_WAIT: Duration = Duration::from_secs(5);
@@ -33,20 +30,18 @@ pub enum Need {
     Revocation,
 }
 
-/// The connection that writes, and how far the index has come.
+/// The connection that writes.
 #[derive(Default)]
 pub(super) struct WriterState {
     /// `None` after a failure: the next one opens it anew and finds out what was committed.
-    connection: Option<SqliteConnection>,
+    connection: Option<Connection>,
     in_transaction: bool,
     /// Set when the process lets go of the store: a change that still waits must not open it again.
     is_closed: bool,
-    /// Number of the newest change that the index holds.
-    pub(super) applied: i64,
 }
 
 impl WriterState {
-    pub(super) fn put(&mut self, connection: SqliteConnection) {
+    pub(super) fn put(&mut self, connection: Connection) {
         self.connection = Some(connection);
     }
 
@@ -71,7 +66,10 @@ pub struct Writing {
     /// The entries that it will have in the audit log.
     pub(super) log: Log,
     /// Number and hash of the newest one that was written.
-    pub(super) newest: Option<(i64, Vec<u8>)>,
+    pub(super) newest: Option<Followed>,
+    /// How far the log was in force when this began.
+    pub(super) begun_at: i64,
+    pub(super) relied_on: ReliedOn,
     pub(super) now: Timestamp,
 }
 
@@ -90,7 +88,17 @@ impl Store {
         }
         let now = self.clock.now();
         let (store, effects) = (Arc::clone(self), Vec::new());
-        let mut writing = Writing { store, state, _turn: turn, effects, log: Log::default(), newest: None, now };
+        let mut writing = Writing {
+            store,
+            state,
+            _turn: turn,
+            effects,
+            log: Log::default(),
+            newest: None,
+            begun_at: 0,
+            relied_on: ReliedOn::default(),
+            now,
+        };
         match writing.open().await {
             Err(error) if need == Need::Revocation && error.may_be_for_want_of_room() => {
                 self.ballast.give_up();
@@ -143,42 +151,15 @@ impl Writing {
     async fn open(&mut self) -> Result<(), StoreError> {
         let is_new = self.state.connection.is_none();
         if is_new {
-            self.state.connection = Some(sqlite::open_for_writing(&self.store.file).await?);
+            self.state.connection = Some(self.store.database.open_for_writing().await?);
         }
         self.state.in_transaction = true;
-        sqlx::query(sqlite::BEGIN_WRITE).execute(self.connection()?).await?;
-        if is_new {
-            let applied = self.state.applied;
-            for (seq, reference) in sql::changes_after(self.connection()?, applied).await? {
-                let effect = self.effect_of(reference).await;
-                match effect.and_then(|effect| self.store.in_force.apply(&effect)) {
-                    Ok(()) => {}
-                    // Refused as it would be at a start; the others must not wait for it.
-                    Err(StoreError::Damaged { .. }) => self.store.in_force.refuse(reference),
-                    Err(error) => return Err(error),
-                }
-                self.state.applied = seq;
-                self.store.verifier.index().set_position(seq);
-            }
+        self.connection()?.begin_write().await?;
+        if is_new || self.store.database.is_shared() {
+            let store = Arc::clone(&self.store);
+            self.begun_at = store.catch_up(self.connection()?).await?;
         }
         Ok(())
-    }
-
-    /// What a row, live or not, means for the state in force.
-    async fn effect_of(&mut self, reference: Reference) -> Result<Effect, StoreError> {
-        match reference.kind {
-            Kind::Key => self.effect_of_a::<StoredKey>(reference).await,
-            Kind::Organization => self.effect_of_a::<Organization>(reference).await,
-            Kind::Project => self.effect_of_a::<Project>(reference).await,
-            Kind::Member => self.effect_of_a::<Member>(reference).await,
-            Kind::Policy => self.effect_of_a::<AppliedPolicy>(reference).await,
-        }
-    }
-
-    async fn effect_of_a<K: sql::Table>(&mut self, reference: Reference) -> Result<Effect, StoreError> {
-        let gone = || StoreError::Damaged { what: format!("{reference} has no row") };
-        let row = sql::by_id::<K>(self.connection()?, reference.id).await?.ok_or_else(gone)?;
-        Ok(self.store.authentic::<K>(&row)?.effect())
     }
 
     /// Commits, and brings the index up to date. When this returns `Ok`, the change is on disk and in force.
@@ -199,11 +180,12 @@ impl Writing {
     async fn commit_or_fail(mut self) -> Result<(), StoreError> {
         self.write_log().await?;
         crash_point("before-commit");
-        let committed = sqlx::query("COMMIT").execute(self.connection()?).await;
+        let committed = self.connection()?.commit().await;
         if let Err(error) = committed {
             return match error.into() {
                 StoreError::Unavailable(error) => Err(StoreError::OutcomeUnknown(error)),
                 certain @ (StoreError::Full
+                | StoreError::Conflict
                 | StoreError::Busy
                 | StoreError::OutcomeUnknown(_)
                 | StoreError::Damaged { .. }
@@ -218,11 +200,10 @@ impl Writing {
             self.store.in_force.apply(effect)?;
         }
         self.state.in_transaction = false;
-        if let Some((seq, hash)) = self.newest.take() {
+        if let Some(newest) = self.newest.take() {
             // The newest hash in a place of its own: a log that was cut short shows against it.
-            tracing::info!(seq, hash = data_encoding::HEXLOWER.encode(&hash), "committed");
-            self.state.applied = seq;
-            self.store.verifier.index().set_position(seq);
+            tracing::info!(seq = newest.seq, hash = data_encoding::HEXLOWER.encode(&newest.hash), "committed");
+            self.store.follow_own(newest).await;
         }
         Ok(())
     }
@@ -230,7 +211,7 @@ impl Writing {
     /// Ends the transaction without a trace.
     pub async fn abandon(mut self) {
         let Ok(connection) = self.connection() else { return };
-        if sqlx::query("ROLLBACK").execute(connection).await.is_ok() {
+        if connection.roll_back().await.is_ok() {
             self.state.in_transaction = false;
         }
     }
@@ -240,17 +221,17 @@ impl Writing {
     /// # Errors
     /// [`StoreError`].
     pub async fn start_over(&mut self) -> Result<(), StoreError> {
-        sqlx::query("ROLLBACK").execute(self.connection()?).await?;
+        self.connection()?.roll_back().await?;
         self.effects.clear();
         self.log = Log::default();
         self.newest = None;
-        sqlx::query(sqlite::BEGIN_WRITE).execute(self.connection()?).await?;
-        Ok(())
+        self.relied_on = ReliedOn::default();
+        self.open().await
     }
 
     /// The connection of this transaction.
-    pub(super) fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
-        self.state.connection.as_mut().ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))
+    pub(super) fn connection(&mut self) -> Result<&mut Connection, StoreError> {
+        self.state.connection.as_mut().ok_or(StoreError::Unavailable(DatabaseError::Closed))
     }
 }
 

@@ -1,8 +1,8 @@
 //! What keys were used for, as the store has it. It carries no MAC and is in no audit log: it lets nobody pass.
 
 use keyrack::{KeyId, ProjectId};
-use sqlx::SqliteConnection;
 
+use super::database::Connection;
 use super::transaction::Writing;
 use super::{Store, StoreError, sql};
 use crate::clock::Timestamp;
@@ -49,7 +49,7 @@ impl Writing {
 
 impl Store {
     /// Lets quotas count on where they stood. What cannot be read of them counts from nothing: a key does not die of that.
-    pub(super) async fn restore_quotas(&self, on: &mut SqliteConnection) {
+    pub(super) async fn restore_quotas(&self, on: &mut Connection) {
         match sql::quotas(on).await {
             Ok(quotas) => {
                 for (digest, quota) in &quotas {

@@ -1,11 +1,13 @@
 //! What a change may hold: rows with their MACs, the entries of the audit log, kept replies.
 
+use std::sync::Arc;
+
 use keyrack::{OrganizationId, PolicyVersion, ProjectId};
 
 use super::live_sum::LiveSum;
 use super::reading::{Beneath, Find};
 use super::transaction::Writing;
-use super::{StoreError, Table, not_in_force, sql};
+use super::{Followed, StoreError, Table, not_in_force, sql};
 use crate::actor::Actor;
 use crate::audit::{Entry, Event, NO_HASH};
 use crate::clock::Timestamp;
@@ -39,8 +41,11 @@ pub(super) struct Log {
 /// Only what is in force is found: what was tampered with, or put back while the server runs, is never authenticated anew.
 impl Find for Writing {
     async fn find<K: Table>(&mut self, at: K::Place) -> Result<Option<K>, StoreError> {
-        let row = K::find(self.connection()?, at).await?;
-        row.map(|row| self.in_force(&row)).transpose()
+        let Some(row) = K::find(self.connection()?, at).await? else {
+            self.relied_on.add_everything();
+            return Ok(None);
+        };
+        self.in_force_or_moved(&row).await.map(Some)
     }
 }
 
@@ -59,8 +64,41 @@ impl Writing {
     }
 
     /// The policy in force.
-    pub fn policy_version(&self) -> PolicyVersion {
-        self.store.verifier.policies().version()
+    pub fn policy_version(&mut self) -> PolicyVersion {
+        let version = self.store.verifier.policies().version();
+        // What comes next would be relied on too, were it there.
+        self.relied_on.add(Reference { kind: Kind::Policy, id: i64::from(version.0) + 1 });
+        version
+    }
+
+    /// What is newer than what is in force here was changed by another process just now.
+    async fn in_force_or_moved<K: Table>(&mut self, row: &sql::Row) -> Result<K, StoreError> {
+        match self.in_force::<K>(row) {
+            Ok(found) => {
+                self.relied_on.add(found.reference());
+                Ok(found)
+            }
+            Err(_) if self.has_moved().await? => Err(StoreError::Conflict),
+            Err(error) => {
+                self.relied_on.add_everything();
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether others have committed since this began.
+    async fn has_moved(&mut self) -> Result<bool, StoreError> {
+        if !self.store.database.is_shared() {
+            return Ok(false);
+        }
+        let begun_at = self.begun_at;
+        let head = sql::audit_head(self.connection()?).await?;
+        Ok(head.is_some_and(|head| head.seq > begun_at))
+    }
+
+    /// Says that this change goes by something that was looked up elsewhere, such as the key that asks for it.
+    pub fn rely_on(&mut self, thing: Reference) {
+        self.relied_on.add(thing);
     }
 
     fn in_force<K: Table>(&self, row: &sql::Row) -> Result<K, StoreError> {
@@ -80,7 +118,7 @@ impl Writing {
     pub async fn live_keys(&mut self, place: Place, after: i64) -> Result<Option<(Vec<StoredKey>, i64)>, StoreError> {
         let rows = sql::live_keys(self.connection()?, place, after, KEYS_AT_A_TIME).await?;
         let Some(last) = rows.last().and_then(sql::reference::<StoredKey>) else { return Ok(None) };
-        Ok(Some((rows.iter().filter_map(|row| self.usable(row)).collect(), last.id)))
+        Ok(Some((self.usable(&rows).await?, last.id)))
     }
 
     /// Every live project of an organization. One whose row cannot be used is left out; it is refused everywhere else
@@ -90,17 +128,25 @@ impl Writing {
     /// [`StoreError`] if they cannot be read.
     pub async fn live_projects(&mut self, organization: OrganizationId) -> Result<Vec<Project>, StoreError> {
         let rows = sql::live_projects(self.connection()?, organization).await?;
-        Ok(rows.iter().filter_map(|row| self.usable(row)).collect())
+        self.usable(&rows).await
     }
 
-    fn usable<K: Table>(&self, row: &sql::Row) -> Option<K> {
-        let refused = |error: &StoreError| {
-            tracing::error!(%error, "a row was left out of a change");
-            if let Some(reference) = sql::reference::<K>(row) {
-                self.store.in_force.refuse(reference);
+    async fn usable<K: Table>(&mut self, rows: &[sql::Row]) -> Result<Vec<K>, StoreError> {
+        self.relied_on.add_everything();
+        let mut usable = Vec::with_capacity(rows.len());
+        for row in rows {
+            match self.in_force(row) {
+                Ok(found) => usable.push(found),
+                Err(_) if self.has_moved().await? => return Err(StoreError::Conflict),
+                Err(error) => {
+                    tracing::error!(%error, "a row was left out of a change");
+                    if let Some(reference) = sql::reference::<K>(row) {
+                        self.store.in_force.refuse(reference);
+                    }
+                }
             }
-        };
-        self.in_force(row).inspect_err(refused).ok()
+        }
+        Ok(usable)
     }
 
     /// Makes a key dead in memory whose row cannot be used; says whether there was one.
@@ -113,6 +159,7 @@ impl Writing {
     /// # Errors
     /// [`StoreError`].
     pub async fn kill_if_hidden(&mut self, place: Place, id: i64) -> Result<bool, StoreError> {
+        self.relied_on.add_everything();
         let row = sql::by_id::<StoredKey>(self.connection()?, id).await?;
         let is_hidden = match row.map(|row| self.store.authentic::<StoredKey>(&row)) {
             // As it should be: of another place, or dead.
@@ -147,6 +194,7 @@ impl Writing {
     /// # Errors
     /// [`StoreError`].
     pub async fn counts_beneath(&mut self, organization: OrganizationId) -> Result<Beneath, StoreError> {
+        self.relied_on.add_everything();
         Ok(sql::counts_beneath(self.connection()?, organization).await?)
     }
 
@@ -155,6 +203,7 @@ impl Writing {
     /// # Errors
     /// [`StoreError`].
     pub async fn username_is_taken(&mut self, username: &str) -> Result<bool, StoreError> {
+        self.relied_on.add_everything();
         Ok(sql::username_is_taken(self.connection()?, username).await?)
     }
 
@@ -191,6 +240,9 @@ impl Writing {
     pub async fn update<K: Table>(&mut self, before: &K, after: &K, action: &str, by: &By) -> Result<(), StoreError> {
         let mac = self.store.row_mac(after);
         if !after.update(self.connection()?, &mac).await? {
+            if self.has_moved().await? {
+                return Err(StoreError::Conflict);
+            }
             return Err(StoreError::Damaged { what: format!("{} changed while it was locked", after.reference()) });
         }
         crash_point("after-row");
@@ -219,6 +271,9 @@ impl Writing {
             return Ok(());
         }
         let known = sql::take_seqs(self.connection()?, events.len() as i64).await?;
+        if self.store.database.is_shared() && self.newest.is_none() && known.seq != self.begun_at {
+            self.check_reliance(known.seq).await?;
+        }
         let sum = self.store.sum_of(&known).filter(|_| self.store.is_authentic(&known));
         let damaged = || StoreError::Damaged { what: "the newest audit hash does not authenticate".to_owned() };
         let sum = sum.ok_or_else(damaged)?.and(moved);
@@ -233,7 +288,20 @@ impl Writing {
         let head = self.store.head_of(seq, hash, sum);
         sql::set_audit_head(self.connection()?, &head).await?;
         crash_point("after-audit-entry");
-        self.newest = Some((head.seq, head.hash));
+        self.newest = Some(Followed { seq: head.seq, hash: head.hash });
+        Ok(())
+    }
+
+    /// From here on nobody else commits a change. What others committed since this one began comes into force here first; if this
+    /// one went by what they changed, it is done again.
+    async fn check_reliance(&mut self, last: i64) -> Result<(), StoreError> {
+        let begun_at = self.begun_at;
+        let changed = sql::targets_between(self.connection()?, begun_at, last).await?;
+        if self.relied_on.is_among(&changed) {
+            return Err(StoreError::Conflict);
+        }
+        let store = Arc::clone(&self.store);
+        store.catch_up(self.connection()?).await?;
         Ok(())
     }
 

@@ -17,10 +17,12 @@ use keyrack_server::installation::{self, FirstKeys};
 use keyrack_server::limits::{Limits, Rates, Tier};
 use keyrack_server::random::Random;
 use keyrack_server::root_key::RootKey;
-use keyrack_server::store::Store;
+use keyrack_server::store::{Database, Store};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tower::ServiceExt as _;
+
+use crate::postgres::new_database;
 
 /// 2026-04-28T09:30:00.123Z
 const START: i64 = 1_777_368_600_123_456;
@@ -60,7 +62,19 @@ pub(crate) struct TestApp {
     pub(crate) app: Arc<App>,
     pub(crate) clock: Arc<FrozenClock>,
     pub(crate) first_keys: FirstKeys,
+    database: Database,
     dir: tempfile::TempDir,
+}
+
+async fn open(
+    database: &Database,
+    dir: &Path,
+    root_key: &RootKey,
+    verifier: &Arc<Verifier>,
+    clock: &Arc<FrozenClock>,
+) -> Arc<Store> {
+    let (database, verifier, clock) = (database.clone(), Arc::clone(verifier), Arc::clone(clock));
+    Store::open(database, dir, root_key, verifier, Vec::new(), clock).await.unwrap()
 }
 
 /// A reply with what matters of it.
@@ -161,27 +175,27 @@ impl TestApp {
         let clock = Arc::new(FrozenClock { now: AtomicI64::new(START), uptime: AtomicU64::new(UPTIME) });
         let root_key = RootKey::create(&dir.path().join("root.key"), random.as_ref()).unwrap();
         let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
-        let store = Store::open(dir.path(), &root_key, Arc::clone(&verifier), Vec::new(), clock.clone()).await;
-        let store = store.unwrap();
+        let database = new_database(dir.path()).await;
+        let store = open(&database, dir.path(), &root_key, &verifier, &clock).await;
         let first_keys = installation::set_up(&store, random.as_ref()).await.unwrap();
         store.load().await.unwrap();
         let types = "/docs/errors".to_owned();
         let app = Arc::new(App::new(store, verifier, &root_key, limits, types, clock.clone(), random));
-        Self { router: http::service(Arc::clone(&app)), app, clock, first_keys, dir }
+        Self { router: http::service(Arc::clone(&app)), app, clock, first_keys, database, dir }
     }
 
     /// The same installation after a restart: all it knows is what it had on disk.
     pub(crate) async fn restarted(self) -> Self {
-        let Self { app, clock, first_keys, dir, .. } = self;
+        let Self { app, clock, first_keys, database, dir, .. } = self;
         app.store.close().await;
         let root_key = RootKey::load(&dir.path().join("root.key")).unwrap();
         let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
-        let store = Store::open(dir.path(), &root_key, Arc::clone(&verifier), Vec::new(), clock.clone()).await.unwrap();
+        let store = open(&database, dir.path(), &root_key, &verifier, &clock).await;
         assert!(store.was_set_up());
         store.load().await.unwrap();
         let (types, random) = (app.problem_types.clone(), Arc::clone(&app.random));
         let app = Arc::new(App::new(store, verifier, &root_key, plenty(), types, clock.clone(), random));
-        Self { router: http::service(Arc::clone(&app)), app, clock, first_keys, dir }
+        Self { router: http::service(Arc::clone(&app)), app, clock, first_keys, database, dir }
     }
 
     pub(crate) fn database(&self) -> PathBuf {

@@ -21,7 +21,7 @@ use keyrack_server::keys::{self, KeyPatch, Labels, NewKey, Powers};
 use keyrack_server::place::{Place, ProjectCaller};
 use keyrack_server::random::{self, OsRandom};
 use keyrack_server::serve::{self, Installation, ServeError};
-use keyrack_server::store::{By, DATABASE_FILE, Need, StoreError};
+use keyrack_server::store::{DatabaseError, By, DATABASE_FILE, Need, StoreError};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -346,9 +346,9 @@ fn reason(error: &ServeError) -> &'static str {
     let ServeError::Store { source, .. } = error else { return "not the store" };
     if matches!(source, StoreError::Damaged { .. }) {
         "damaged"
-    } else if matches!(source, StoreError::Unavailable(sqlx::Error::WorkerCrashed)) {
+    } else if matches!(source, StoreError::Unavailable(DatabaseError::Sqlite(sqlx::Error::WorkerCrashed))) {
         "a lost thread"
-    } else if matches!(source, StoreError::Unavailable(sqlx::Error::Database(_))) {
+    } else if matches!(source, StoreError::Unavailable(DatabaseError::Sqlite(sqlx::Error::Database(_)))) {
         "refused by the database"
     } else if matches!(source, StoreError::Unavailable(_)) {
         "cannot be read"

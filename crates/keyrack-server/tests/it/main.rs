@@ -39,6 +39,7 @@ mod operator_keys;
 mod organization_keys;
 mod organizations;
 mod policy;
+mod postgres;
 mod project_keys;
 mod projects;
 mod refusals;

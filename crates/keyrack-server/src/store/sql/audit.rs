@@ -1,9 +1,7 @@
 //! The audit log, which is also the log of changes: a change is what has an entry.
 
-use futures_util::TryStreamExt as _;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection as Connection};
 
-use super::Row;
+use super::{Connection, DatabaseError, Row, Statement};
 use crate::actor::{Actor, ActorKind};
 use crate::audit::{Entry, Event};
 use crate::clock::Timestamp;
@@ -30,7 +28,7 @@ pub(in crate::store) struct Head {
     pub(in crate::store) mac: Vec<u8>,
 }
 
-fn head_of(row: &Row) -> Result<Head, sqlx::Error> {
+fn head_of(row: &Row) -> Result<Head, DatabaseError> {
     Ok(Head {
         seq: row.try_get("seq")?,
         hash: row.try_get("hash")?,
@@ -40,20 +38,20 @@ fn head_of(row: &Row) -> Result<Head, sqlx::Error> {
 }
 
 /// The head; `None` before the installation is set up.
-pub(in crate::store) async fn audit_head(on: &mut Connection) -> Result<Option<Head>, sqlx::Error> {
-    let row = sqlx::query("SELECT seq, hash, live_sum, mac FROM audit_head WHERE id = 1").fetch_optional(on).await?;
+pub(in crate::store) async fn audit_head(on: &mut Connection) -> Result<Option<Head>, DatabaseError> {
+    let row = Statement::new("SELECT seq, hash, live_sum, mac FROM audit_head WHERE id = 1").fetch_optional(on).await?;
     row.as_ref().map(head_of).transpose()
 }
 
 /// Takes the next numbers; gives the head as it was before.
-pub(in crate::store) async fn take_seqs(on: &mut Connection, many: i64) -> Result<Head, sqlx::Error> {
-    let row = sqlx::query("UPDATE audit_head SET seq = seq + $1 WHERE id = 1 RETURNING seq, hash, live_sum, mac");
+pub(in crate::store) async fn take_seqs(on: &mut Connection, many: i64) -> Result<Head, DatabaseError> {
+    let row = Statement::new("UPDATE audit_head SET seq = seq + $1 WHERE id = 1 RETURNING seq, hash, live_sum, mac");
     let taken = head_of(&row.bind(many).fetch_one(on).await?)?;
     Ok(Head { seq: taken.seq - many, ..taken })
 }
 
-pub(in crate::store) async fn insert_audit_head(on: &mut Connection, head: &Head) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO audit_head (id, seq, hash, live_sum, mac) VALUES (1, $1, $2, $3, $4)")
+pub(in crate::store) async fn insert_audit_head(on: &mut Connection, head: &Head) -> Result<(), DatabaseError> {
+    Statement::new("INSERT INTO audit_head (id, seq, hash, live_sum, mac) VALUES (1, $1, $2, $3, $4)")
         .bind(head.seq)
         .bind(&head.hash)
         .bind(&head.live_sum)
@@ -63,8 +61,8 @@ pub(in crate::store) async fn insert_audit_head(on: &mut Connection, head: &Head
     Ok(())
 }
 
-pub(in crate::store) async fn set_audit_head(on: &mut Connection, head: &Head) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE audit_head SET hash = $1, live_sum = $2, mac = $3 WHERE id = 1")
+pub(in crate::store) async fn set_audit_head(on: &mut Connection, head: &Head) -> Result<(), DatabaseError> {
+    Statement::new("UPDATE audit_head SET hash = $1, live_sum = $2, mac = $3 WHERE id = 1")
         .bind(&head.hash)
         .bind(&head.live_sum)
         .bind(&head.mac)
@@ -74,19 +72,29 @@ pub(in crate::store) async fn set_audit_head(on: &mut Connection, head: &Head) -
 }
 
 /// Writes entries, all of them or none.
-pub(in crate::store) async fn insert_audit_entries(on: &mut Connection, entries: &[Entry]) -> Result<(), sqlx::Error> {
+pub(in crate::store) async fn insert_audit_entries(on: &mut Connection, entries: &[Entry]) -> Result<(), DatabaseError> {
     for entries in entries.chunks(ENTRIES_TO_A_STATEMENT) {
-        let mut statement = QueryBuilder::<Sqlite>::new(concat!("INSERT INTO audit_events (", entry_columns!(), ") "));
-        statement.push_values(entries, |mut row, Entry { seq, at, event, hash }| {
-            row.push_bind(*seq).push_bind(at.0);
-            row.push_bind(event.actor.kind.as_str()).push_bind(event.actor.id);
-            row.push_bind(&event.action);
-            row.push_bind(event.target.kind.as_str()).push_bind(event.target.id).push_bind(event.target_version);
-            row.push_bind(event.tenant.organization).push_bind(event.tenant.project);
-            row.push_bind(&event.before).push_bind(&event.after);
-            row.push_bind(&event.request_id).push_bind(hash);
+        let mut statement = Statement::new(concat!("INSERT INTO audit_events (", entry_columns!(), ") "));
+        statement.push_values(entries, |Entry { seq, at, event, hash }| {
+            let Event { actor, action, target, target_version, tenant, before, after, request_id } = event;
+            [
+                (*seq).into(),
+                at.0.into(),
+                actor.kind.as_str().into(),
+                actor.id.into(),
+                action.into(),
+                target.kind.as_str().into(),
+                target.id.into(),
+                (*target_version).into(),
+                tenant.organization.into(),
+                tenant.project.into(),
+                before.into(),
+                after.into(),
+                request_id.into(),
+                hash.into(),
+            ]
         });
-        statement.build().execute(&mut *on).await?;
+        statement.execute(&mut *on).await?;
     }
     Ok(())
 }
@@ -96,15 +104,33 @@ pub(in crate::store) async fn for_each_audit_entry(
     on: &mut Connection,
     mut each: impl FnMut(Entry) + Send,
 ) -> Result<(), StoreError> {
-    let mut rows = sqlx::query(concat!("SELECT ", entry_columns!(), " FROM audit_events ORDER BY seq")).fetch(on);
+    let entries = Statement::new(concat!("SELECT ", entry_columns!(), " FROM audit_events ORDER BY seq"));
     let mut last = 0;
-    while let Some(row) = rows.try_next().await? {
-        let entry = entry_of(&row)
-            .ok_or_else(|| StoreError::Damaged { what: format!("the audit entry after {last} cannot be read") })?;
-        last = entry.seq;
-        each(entry);
-    }
-    Ok(())
+    entries
+        .for_each(on, |row| {
+            let damaged = || StoreError::Damaged { what: format!("the audit entry after {last} cannot be read") };
+            let entry = entry_of(&row).ok_or_else(damaged)?;
+            last = entry.seq;
+            each(entry);
+            Ok(true)
+        })
+        .await
+}
+
+/// So many entries after one at most, in order.
+pub(in crate::store) async fn audit_entries_after(
+    on: &mut Connection,
+    after: i64,
+    most: i64,
+) -> Result<Vec<Entry>, StoreError> {
+    let entries = Statement::new(concat!(
+        "SELECT ",
+        entry_columns!(),
+        " FROM audit_events WHERE seq > $1 ORDER BY seq LIMIT $2"
+    ));
+    let damaged = || StoreError::Damaged { what: format!("an audit entry after {after} cannot be read") };
+    let rows = entries.bind(after).bind(most).fetch_all(on).await?;
+    rows.iter().map(|row| entry_of(row).ok_or_else(damaged)).collect()
 }
 
 /// Reads an entry.
@@ -126,16 +152,18 @@ pub(in crate::store) fn entry_of(row: &Row) -> Option<Entry> {
     Some(Entry { seq: row.try_get("seq").ok()?, at, event, hash: row.try_get("hash").ok()? })
 }
 
-/// What was changed after a change, and at which place of the log, in order.
-pub(in crate::store) async fn changes_after(
+/// What was changed after one change, up to another, in order.
+pub(in crate::store) async fn targets_between(
     on: &mut Connection,
     after: i64,
-) -> Result<Vec<(i64, Reference)>, StoreError> {
-    let statement = sqlx::query("SELECT seq, target_kind, target_id FROM audit_events WHERE seq > $1 ORDER BY seq");
-    let read = |row: Row| {
+    last: i64,
+) -> Result<Vec<Reference>, StoreError> {
+    let targets = Statement::new("SELECT target_kind, target_id FROM audit_events WHERE seq > $1 AND seq <= $2");
+    let read = |row: &Row| {
         let kind = Kind::of_word(row.try_get("target_kind").ok()?)?;
-        Some((row.try_get("seq").ok()?, Reference { kind, id: row.try_get("target_id").ok()? }))
+        Some(Reference { kind, id: row.try_get("target_id").ok()? })
     };
     let damaged = || StoreError::Damaged { what: format!("an audit entry after {after} cannot be read") };
-    statement.bind(after).fetch_all(on).await?.into_iter().map(|row| read(row).ok_or_else(damaged)).collect()
+    let rows = targets.bind(after).bind(last).fetch_all(on).await?;
+    rows.iter().map(|row| read(row).ok_or_else(damaged)).collect()
 }

@@ -1,9 +1,8 @@
 //! Keys of every kind.
 
 use keyrack::{KeyChange, KeyDigest, KeyId, MaskedKey, PolicyVersion};
-use sqlx::{AssertSqlSafe, Row as _, SqliteConnection as Connection};
 
-use super::{Decoded, Row, Table, bind_begun, bind_changed, history_columns, history_of};
+use super::{Connection, DatabaseError, Decoded, Row, Statement, Table, bind_begun, bind_changed, history_columns, history_of};
 use crate::clock::Timestamp;
 use crate::listing::fold;
 use crate::place::Place;
@@ -44,21 +43,21 @@ impl Table for StoredKey {
         };
         let key = Self {
             id: KeyId(row.try_get("id").ok()?),
-            version: u32::try_from(row.try_get::<i64, _>("version").ok()?).ok()?,
+            version: u32::try_from(row.try_get::<i64>("version").ok()?).ok()?,
             holder: columns.holder()?,
             permissions: Self::permissions_of(row.try_get("permissions").ok()?)?,
             limits: Self::limits_of(row.try_get("limits").ok()?)?,
-            reach: PolicyVersion(u32::try_from(row.try_get::<i64, _>("reach").ok()?).ok()?),
-            is_system: match row.try_get::<i64, _>("is_system").ok()? {
+            reach: PolicyVersion(u32::try_from(row.try_get::<i64>("reach").ok()?).ok()?),
+            is_system: match row.try_get::<i64>("is_system").ok()? {
                 flag @ (0 | 1) => flag == 1,
                 _ => return None,
             },
             name: row.try_get("name").ok()?,
             description: row.try_get("description").ok()?,
             mask: MaskedKey::parse(row.try_get("mask").ok()?).ok()?,
-            digest: KeyDigest::from_bytes(row.try_get::<&[u8], _>("digest").ok()?.try_into().ok()?),
+            digest: KeyDigest::from_bytes(row.try_get::<&[u8]>("digest").ok()?.try_into().ok()?),
             history: history_of(row)?,
-            revoked_at: row.try_get::<Option<i64>, _>("revoked_at").ok()?.map(Timestamp),
+            revoked_at: row.try_get::<Option<i64>>("revoked_at").ok()?.map(Timestamp),
         };
         Some((key, row.try_get("mac").ok()?))
     }
@@ -71,16 +70,16 @@ impl Table for StoredKey {
         Effect::Key(self.digest, change)
     }
 
-    async fn find(on: &mut Connection, (place, id): (Place, i64)) -> Result<Option<Row>, sqlx::Error> {
+    async fn find(on: &mut Connection, (place, id): (Place, i64)) -> Result<Option<Row>, DatabaseError> {
         let (condition, number) = place.condition();
         let (columns, live) = (Self::COLUMNS, Self::LIVE);
         let statement = format!("SELECT {columns} FROM api_keys WHERE {condition} AND id = $2 AND {live}");
-        sqlx::query(AssertSqlSafe(statement)).bind(number).bind(id).fetch_optional(on).await
+        Statement::new(statement).bind(number).bind(id).fetch_optional(on).await
     }
 
-    async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), sqlx::Error> {
+    async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), DatabaseError> {
         let columns = HolderColumns::of(self.holder);
-        let statement = sqlx::query(concat!(
+        let statement = Statement::new(concat!(
             "INSERT INTO api_keys (id, kind, organization_id, project_id, role, scope, is_system, name, description, \
              mask, digest, revoked_at, version, mac, name_folded, description_folded, permissions, limits, reach, ",
             history_columns!(),
@@ -110,9 +109,9 @@ impl Table for StoredKey {
         Ok(())
     }
 
-    async fn update(&self, on: &mut Connection, mac: &[u8]) -> Result<bool, sqlx::Error> {
+    async fn update(&self, on: &mut Connection, mac: &[u8]) -> Result<bool, DatabaseError> {
         let columns = HolderColumns::of(self.holder);
-        let statement = sqlx::query(
+        let statement = Statement::new(
             "UPDATE api_keys SET role = $1, scope = $2, name = $3, name_folded = $4, description = $5, \
              description_folded = $6, revoked_at = $7, version = $8, mac = $9, permissions = $10, limits = $11, \
              reach = $12, updated_at = $13, changed_by_kind = $14, changed_by_id = $15 \
@@ -131,7 +130,7 @@ impl Table for StoredKey {
         .bind(self.limits_column())
         .bind(i64::from(self.reach.0));
         let statement = bind_changed(statement, &self.history).bind(self.id.0).bind(i64::from(self.version) - 1);
-        Ok(statement.execute(on).await?.rows_affected() == 1)
+        Ok(statement.execute(on).await? == 1)
     }
 }
 
@@ -140,10 +139,10 @@ pub(in crate::store) async fn key_ever(
     on: &mut Connection,
     place: Place,
     id: KeyId,
-) -> Result<Option<Row>, sqlx::Error> {
+) -> Result<Option<Row>, DatabaseError> {
     let (condition, number) = place.condition();
     let statement = format!("SELECT {} FROM api_keys WHERE {condition} AND id = $2", StoredKey::COLUMNS);
-    sqlx::query(AssertSqlSafe(statement)).bind(number).bind(id.0).fetch_optional(on).await
+    Statement::new(statement).bind(number).bind(id.0).fetch_optional(on).await
 }
 
 /// The live keys of a place whose numbers are above `after`, so many at most, lowest first.
@@ -152,17 +151,17 @@ pub(in crate::store) async fn live_keys(
     place: Place,
     after: i64,
     most: i64,
-) -> Result<Vec<Row>, sqlx::Error> {
+) -> Result<Vec<Row>, DatabaseError> {
     let (condition, id) = place.condition();
     let (columns, live) = (StoredKey::COLUMNS, StoredKey::LIVE);
     let statement =
         format!("SELECT {columns} FROM api_keys WHERE {condition} AND {live} AND id > $2 ORDER BY id LIMIT $3");
-    sqlx::query(AssertSqlSafe(statement)).bind(id).bind(after).bind(most).fetch_all(on).await
+    Statement::new(statement).bind(id).bind(after).bind(most).fetch_all(on).await
 }
 
 /// How many live keys there are in a place.
-pub(in crate::store) async fn count_live_keys(on: &mut Connection, place: Place) -> Result<i64, sqlx::Error> {
+pub(in crate::store) async fn count_live_keys(on: &mut Connection, place: Place) -> Result<i64, DatabaseError> {
     let (condition, id) = place.condition();
-    let statement = format!("SELECT COUNT(*) FROM api_keys WHERE {condition} AND {}", StoredKey::LIVE);
-    sqlx::query(AssertSqlSafe(statement)).bind(id).fetch_one(on).await?.try_get(0)
+    let statement = format!("SELECT COUNT(*) AS keys FROM api_keys WHERE {condition} AND {}", StoredKey::LIVE);
+    Statement::new(statement).bind(id).fetch_one(on).await?.try_get("keys")
 }

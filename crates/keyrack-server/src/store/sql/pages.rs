@@ -1,12 +1,10 @@
 //! Pages of lists.
 
-use futures_util::TryStreamExt as _;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection as Connection};
 
 use super::audit::entry_columns;
 use super::tenancy::beneath_columns;
 use super::usage::last_use_columns;
-use super::{Row, Table};
+use super::{Connection, DatabaseError, Row, Statement, Table};
 use crate::listing::{Anchor, AuditFilter, List, Listing, Sort, SortValue, fold};
 use crate::stored_key::StoredKey;
 use crate::tenancy::{Member, Organization, Project};
@@ -94,10 +92,10 @@ pub(in crate::store) async fn page(
     on: &mut Connection,
     list: &List,
     listing: &Listing,
-    mut each: impl FnMut(&Row) -> Result<bool, sqlx::Error> + Send,
-) -> Result<(), sqlx::Error> {
+    mut each: impl FnMut(&Row) -> Result<bool, DatabaseError> + Send,
+) -> Result<(), DatabaseError> {
     let Source { columns, from, id, sorted_by, searched } = source(list, listing.sort);
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+    let mut query = Statement::new("SELECT ");
     query.push(columns).push(", ").push(sorted_by).push(" AS sorted_by FROM ").push(from).push(" WHERE ");
     push_list(&mut query, list);
     if !listing.q.is_empty() && !searched.is_empty() {
@@ -120,16 +118,10 @@ pub(in crate::store) async fn page(
     }
     query.push(" ORDER BY ").push(sorted_by).push(direction).push(", ").push(id).push(direction);
     query.push(" LIMIT ").push_bind(listing.rows_to_show as i64 + 1);
-    let mut rows = query.build().fetch(on);
-    while let Some(row) = rows.try_next().await? {
-        if !each(&row)? {
-            break;
-        }
-    }
-    Ok(())
+    query.for_each(on, |row| each(&row)).await
 }
 
-fn push_list(query: &mut QueryBuilder<Sqlite>, list: &List) {
+fn push_list(query: &mut Statement<'_>, list: &List) {
     match list {
         List::Keys(place) => {
             let (condition, number) = place.condition();
@@ -155,7 +147,7 @@ fn push_list(query: &mut QueryBuilder<Sqlite>, list: &List) {
     }
 }
 
-fn push_audit(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
+fn push_audit(query: &mut Statement<'_>, filter: &AuditFilter) {
     query.push("1 = 1");
     let mut narrow = |column: &str, value: Option<i64>| {
         if let Some(value) = value {
@@ -180,12 +172,12 @@ fn push_audit(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
 }
 
 /// Name and mask of the key of a row of a list of members.
-pub(in crate::store) fn key_of_member(row: &Row) -> Result<(String, String), sqlx::Error> {
+pub(in crate::store) fn key_of_member(row: &Row) -> Result<(String, String), DatabaseError> {
     Ok((row.try_get("key_name")?, row.try_get("key_mask")?))
 }
 
 /// The place of a row of [`page`] in its list.
-pub(in crate::store) fn anchor_of(row: &Row, list: &List, listing: &Listing) -> Result<Anchor, sqlx::Error> {
+pub(in crate::store) fn anchor_of(row: &Row, list: &List, listing: &Listing) -> Result<Anchor, DatabaseError> {
     let is_text = listing.sort == Sort::Name && !matches!(list, List::Audit(_));
     let value =
         if is_text { SortValue::Text(row.try_get("sorted_by")?) } else { SortValue::Number(row.try_get("sorted_by")?) };

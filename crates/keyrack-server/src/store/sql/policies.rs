@@ -1,9 +1,8 @@
 //! Policies that were applied.
 
 use keyrack::PolicyVersion;
-use sqlx::{AssertSqlSafe, Row as _, SqliteConnection as Connection};
 
-use super::{Decoded, Row, Table, bind_begun, history_columns, history_of};
+use super::{Connection, DatabaseError, Decoded, Row, Statement, Table, bind_begun, history_columns, history_of};
 use crate::kept::Kept as _;
 use crate::policies::AppliedPolicy;
 use crate::store::{Effect, PublicKeys};
@@ -16,11 +15,11 @@ impl Table for AppliedPolicy {
     const LIVE: &'static str = "TRUE";
 
     fn decode(row: &Row) -> Option<Decoded<Self>> {
-        if row.try_get::<i64, _>("version").ok()? != 1 {
+        if row.try_get::<i64>("version").ok()? != 1 {
             return None;
         }
         let policy = Self {
-            version: PolicyVersion(u32::try_from(row.try_get::<i64, _>("id").ok()?).ok()?),
+            version: PolicyVersion(u32::try_from(row.try_get::<i64>("id").ok()?).ok()?),
             document: Self::document_of(row.try_get("document").ok()?)?,
             history: Some(history_of(row)?),
         };
@@ -31,14 +30,14 @@ impl Table for AppliedPolicy {
         Effect::Policy(self.version, self.document.clone())
     }
 
-    async fn find(on: &mut Connection, version: PolicyVersion) -> Result<Option<Row>, sqlx::Error> {
+    async fn find(on: &mut Connection, version: PolicyVersion) -> Result<Option<Row>, DatabaseError> {
         let statement = format!("SELECT {} FROM policies WHERE id = $1", Self::COLUMNS);
-        sqlx::query(AssertSqlSafe(statement)).bind(i64::from(version.0)).fetch_optional(on).await
+        Statement::new(statement).bind(i64::from(version.0)).fetch_optional(on).await
     }
 
-    async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), sqlx::Error> {
+    async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), DatabaseError> {
         let Some(history) = self.history else { return Ok(()) };
-        let statement = sqlx::query(concat!(
+        let statement = Statement::new(concat!(
             "INSERT INTO policies (id, document, version, mac, ",
             history_columns!(),
             ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
@@ -52,21 +51,21 @@ impl Table for AppliedPolicy {
     }
 
     /// A policy never changes.
-    async fn update(&self, _on: &mut Connection, _mac: &[u8]) -> Result<bool, sqlx::Error> {
+    async fn update(&self, _on: &mut Connection, _mac: &[u8]) -> Result<bool, DatabaseError> {
         Ok(false)
     }
 }
 
 /// The live keys of public scope by the version of their reach, lowest first, with the numbers of `most` keys each.
-pub(in crate::store) async fn public_keys(on: &mut Connection, most: usize) -> Result<Vec<PublicKeys>, sqlx::Error> {
-    let counted = sqlx::query(
+pub(in crate::store) async fn public_keys(on: &mut Connection, most: usize) -> Result<Vec<PublicKeys>, DatabaseError> {
+    let counted = Statement::new(
         "SELECT reach, COUNT(*) AS keys FROM api_keys WHERE scope = 0 AND revoked_at IS NULL \
          GROUP BY reach ORDER BY reach",
     );
     let mut all = Vec::new();
     for row in counted.fetch_all(&mut *on).await? {
         let reach: i64 = row.try_get("reach")?;
-        let listed = sqlx::query(
+        let listed = Statement::new(
             "SELECT id FROM api_keys WHERE scope = 0 AND revoked_at IS NULL AND reach = $1 ORDER BY id LIMIT $2",
         );
         let listed = listed.bind(reach).bind(most as i64).fetch_all(&mut *on).await?;

@@ -1,7 +1,7 @@
 //! Kept replies.
 
-use sqlx::{Row as _, SqliteConnection as Connection};
 
+use super::{Connection, DatabaseError, Statement};
 use crate::clock::Timestamp;
 use crate::replies::KeptReply;
 
@@ -10,9 +10,9 @@ pub(in crate::store) async fn reply(
     on: &mut Connection,
     lookup: &[u8],
     now: Timestamp,
-) -> Result<Option<KeptReply>, sqlx::Error> {
+) -> Result<Option<KeptReply>, DatabaseError> {
     let row =
-        sqlx::query("SELECT fingerprint, salt, sealed, expires_at FROM replies WHERE lookup = $1 AND expires_at > $2");
+        Statement::new("SELECT fingerprint, salt, sealed, expires_at FROM replies WHERE lookup = $1 AND expires_at > $2");
     let Some(row) = row.bind(lookup).bind(now.0).fetch_optional(on).await? else { return Ok(None) };
     Ok(Some(KeptReply {
         fingerprint: row.try_get("fingerprint")?,
@@ -26,8 +26,8 @@ pub(in crate::store) async fn insert_reply(
     on: &mut Connection,
     lookup: &[u8],
     reply: &KeptReply,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO replies (lookup, fingerprint, salt, sealed, expires_at) VALUES ($1, $2, $3, $4, $5)")
+) -> Result<(), DatabaseError> {
+    Statement::new("INSERT INTO replies (lookup, fingerprint, salt, sealed, expires_at) VALUES ($1, $2, $3, $4, $5)")
         .bind(lookup)
         .bind(&reply.fingerprint)
         .bind(&reply.salt)
@@ -38,7 +38,7 @@ pub(in crate::store) async fn insert_reply(
     Ok(())
 }
 
-pub(in crate::store) async fn delete_expired_replies(on: &mut Connection, now: Timestamp) -> Result<u64, sqlx::Error> {
-    let done = sqlx::query("DELETE FROM replies WHERE expires_at <= $1").bind(now.0).execute(on).await?;
-    Ok(done.rows_affected())
+pub(in crate::store) async fn delete_expired_replies(on: &mut Connection, now: Timestamp) -> Result<u64, DatabaseError> {
+    let done = Statement::new("DELETE FROM replies WHERE expires_at <= $1").bind(now.0).execute(on).await?;
+    Ok(done)
 }

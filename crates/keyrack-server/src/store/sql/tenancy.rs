@@ -1,9 +1,8 @@
 //! Organizations, projects, members.
 
 use keyrack::{KeyId, OrganizationId, ProjectId, ProjectRole};
-use sqlx::{AssertSqlSafe, Row as _, SqliteConnection as Connection};
 
-use super::{Decoded, Row, Table, bind_begun, bind_changed, history_columns, history_of};
+use super::{Connection, DatabaseError, Decoded, Row, Statement, Table, bind_begun, bind_changed, history_columns, history_of};
 use crate::clock::Timestamp;
 use crate::kept::Kept as _;
 use crate::listing::fold;
@@ -11,11 +10,11 @@ use crate::store::{Beneath, Effect};
 use crate::tenancy::{Member, Organization, Project, ProjectFields, Standing};
 
 fn number_of(row: &Row, column: &str) -> Option<u32> {
-    u32::try_from(row.try_get::<i64, _>(column).ok()?).ok()
+    u32::try_from(row.try_get::<i64>(column).ok()?).ok()
 }
 
 fn archived_at(row: &Row) -> Option<Option<Timestamp>> {
-    Some(row.try_get::<Option<i64>, _>("archived_at").ok()?.map(Timestamp))
+    Some(row.try_get::<Option<i64>>("archived_at").ok()?.map(Timestamp))
 }
 
 impl Table for Organization {
@@ -27,7 +26,7 @@ impl Table for Organization {
     const LIVE: &'static str = "archived_at IS NULL";
 
     fn decode(row: &Row) -> Option<Decoded<Self>> {
-        let standing = usize::try_from(row.try_get::<i64, _>("standing").ok()?).ok()?;
+        let standing = usize::try_from(row.try_get::<i64>("standing").ok()?).ok()?;
         let organization = Self {
             id: OrganizationId(number_of(row, "id")?),
             version: number_of(row, "version")?,
@@ -47,13 +46,13 @@ impl Table for Organization {
         Effect::Other { reference, version, is_live, is_suspended }
     }
 
-    async fn find(on: &mut Connection, id: OrganizationId) -> Result<Option<Row>, sqlx::Error> {
+    async fn find(on: &mut Connection, id: OrganizationId) -> Result<Option<Row>, DatabaseError> {
         let statement = format!("SELECT {} FROM organizations WHERE id = $1 AND {}", Self::COLUMNS, Self::LIVE);
-        sqlx::query(AssertSqlSafe(statement)).bind(i64::from(id.0)).fetch_optional(on).await
+        Statement::new(statement).bind(i64::from(id.0)).fetch_optional(on).await
     }
 
-    async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), sqlx::Error> {
-        let statement = sqlx::query(concat!(
+    async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), DatabaseError> {
+        let statement = Statement::new(concat!(
             "INSERT INTO organizations (id, username, domain, standing, archived_at, version, mac, ",
             history_columns!(),
             ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
@@ -69,8 +68,8 @@ impl Table for Organization {
         Ok(())
     }
 
-    async fn update(&self, on: &mut Connection, mac: &[u8]) -> Result<bool, sqlx::Error> {
-        let statement = sqlx::query(
+    async fn update(&self, on: &mut Connection, mac: &[u8]) -> Result<bool, DatabaseError> {
+        let statement = Statement::new(
             "UPDATE organizations SET domain = $1, standing = $2, archived_at = $3, version = $4, mac = $5, \
              updated_at = $6, changed_by_kind = $7, changed_by_id = $8 \
              WHERE id = $9 AND version = $10 AND archived_at IS NULL",
@@ -82,13 +81,13 @@ impl Table for Organization {
         .bind(mac);
         let statement = bind_changed(statement, &self.history);
         let statement = statement.bind(i64::from(self.id.0)).bind(i64::from(self.version) - 1);
-        Ok(statement.execute(on).await?.rows_affected() == 1)
+        Ok(statement.execute(on).await? == 1)
     }
 }
 
 /// Whether an organization has or had a short name.
-pub(in crate::store) async fn username_is_taken(on: &mut Connection, username: &str) -> Result<bool, sqlx::Error> {
-    let found = sqlx::query("SELECT id FROM organizations WHERE username = $1").bind(username);
+pub(in crate::store) async fn username_is_taken(on: &mut Connection, username: &str) -> Result<bool, DatabaseError> {
+    let found = Statement::new("SELECT id FROM organizations WHERE username = $1").bind(username);
     Ok(found.fetch_optional(on).await?.is_some())
 }
 
@@ -111,13 +110,13 @@ pub(super) use beneath_columns;
 pub(in crate::store) async fn counts_beneath(
     on: &mut Connection,
     organization: OrganizationId,
-) -> Result<Beneath, sqlx::Error> {
-    let row = sqlx::query(concat!("SELECT ", beneath_columns!("$1")));
+) -> Result<Beneath, DatabaseError> {
+    let row = Statement::new(concat!("SELECT ", beneath_columns!("$1")));
     beneath(&row.bind(i64::from(organization.0)).fetch_one(on).await?)
 }
 
 /// Reads the columns of [`beneath_columns`].
-pub(in crate::store) fn beneath(row: &Row) -> Result<Beneath, sqlx::Error> {
+pub(in crate::store) fn beneath(row: &Row) -> Result<Beneath, DatabaseError> {
     Ok(Beneath { projects: row.try_get("projects")?, live_keys: row.try_get("live_keys")? })
 }
 
@@ -125,10 +124,10 @@ pub(in crate::store) fn beneath(row: &Row) -> Result<Beneath, sqlx::Error> {
 pub(in crate::store) async fn live_projects(
     on: &mut Connection,
     organization: OrganizationId,
-) -> Result<Vec<Row>, sqlx::Error> {
+) -> Result<Vec<Row>, DatabaseError> {
     let (columns, live) = (Project::COLUMNS, Project::LIVE);
     let statement = format!("SELECT {columns} FROM projects WHERE organization_id = $1 AND {live} ORDER BY id");
-    sqlx::query(AssertSqlSafe(statement)).bind(i64::from(organization.0)).fetch_all(on).await
+    Statement::new(statement).bind(i64::from(organization.0)).fetch_all(on).await
 }
 
 impl Table for Project {
@@ -145,7 +144,7 @@ impl Table for Project {
     const LIVE: &'static str = "archived_at IS NULL";
 
     fn decode(row: &Row) -> Option<Decoded<Self>> {
-        let flag = |column| match row.try_get::<Option<i64>, _>(column).ok()? {
+        let flag = |column| match row.try_get::<Option<i64>>(column).ok()? {
             None => Some(None),
             Some(flag @ (0 | 1)) => Some(Some(flag == 1)),
             Some(_) => None,
@@ -174,20 +173,20 @@ impl Table for Project {
         Some((project, row.try_get("mac").ok()?))
     }
 
-    async fn find(on: &mut Connection, (id, organization): Self::Place) -> Result<Option<Row>, sqlx::Error> {
+    async fn find(on: &mut Connection, (id, organization): Self::Place) -> Result<Option<Row>, DatabaseError> {
         let within = if organization.is_some() { "AND organization_id = $2" } else { "" };
         let (columns, live) = (Self::COLUMNS, Self::LIVE);
         let statement = format!("SELECT {columns} FROM projects WHERE id = $1 {within} AND {live}");
-        let mut query = sqlx::query(AssertSqlSafe(statement)).bind(i64::from(id.0));
+        let mut query = Statement::new(statement).bind(i64::from(id.0));
         if let Some(organization) = organization {
             query = query.bind(i64::from(organization.0));
         }
         query.fetch_optional(on).await
     }
 
-    async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), sqlx::Error> {
+    async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), DatabaseError> {
         let fields = &self.fields;
-        let statement = sqlx::query(concat!(
+        let statement = Statement::new(concat!(
             "INSERT INTO projects (id, organization_id, name, name_folded, locale, timezone, description, \
              description_folded, website_url, text_opt_out_message, text_help_message, link_wrap_email, \
              link_wrap_push, track_opens_email, deeplink_mirror_url, archived_at, version, mac, ",
@@ -217,9 +216,9 @@ impl Table for Project {
         Ok(())
     }
 
-    async fn update(&self, on: &mut Connection, mac: &[u8]) -> Result<bool, sqlx::Error> {
+    async fn update(&self, on: &mut Connection, mac: &[u8]) -> Result<bool, DatabaseError> {
         let fields = &self.fields;
-        let statement = sqlx::query(
+        let statement = Statement::new(
             "UPDATE projects SET name = $1, name_folded = $2, locale = $3, timezone = $4, description = $5, \
              description_folded = $6, website_url = $7, text_opt_out_message = $8, text_help_message = $9, \
              link_wrap_email = $10, link_wrap_push = $11, track_opens_email = $12, deeplink_mirror_url = $13, \
@@ -244,7 +243,7 @@ impl Table for Project {
         .bind(mac);
         let statement = bind_changed(statement, &self.history);
         let statement = statement.bind(i64::from(self.id.0)).bind(i64::from(self.version) - 1);
-        Ok(statement.execute(on).await?.rows_affected() == 1)
+        Ok(statement.execute(on).await? == 1)
     }
 }
 
@@ -264,21 +263,21 @@ impl Table for Member {
             organization: OrganizationId(number_of(row, "organization_id")?),
             project: ProjectId(number_of(row, "project_id")?),
             key: KeyId(row.try_get("key_id").ok()?),
-            role: ProjectRole::from_position(u8::try_from(row.try_get::<i64, _>("role").ok()?).ok()?)?,
+            role: ProjectRole::from_position(u8::try_from(row.try_get::<i64>("role").ok()?).ok()?)?,
             history: history_of(row)?,
-            taken_at: row.try_get::<Option<i64>, _>("taken_at").ok()?.map(Timestamp),
+            taken_at: row.try_get::<Option<i64>>("taken_at").ok()?.map(Timestamp),
         };
         Some((member, row.try_get("mac").ok()?))
     }
 
-    async fn find(on: &mut Connection, (project, key): (ProjectId, KeyId)) -> Result<Option<Row>, sqlx::Error> {
+    async fn find(on: &mut Connection, (project, key): (ProjectId, KeyId)) -> Result<Option<Row>, DatabaseError> {
         let (columns, live) = (Self::COLUMNS, Self::LIVE);
         let statement = format!("SELECT {columns} FROM members WHERE project_id = $1 AND key_id = $2 AND {live}");
-        sqlx::query(AssertSqlSafe(statement)).bind(i64::from(project.0)).bind(key.0).fetch_optional(on).await
+        Statement::new(statement).bind(i64::from(project.0)).bind(key.0).fetch_optional(on).await
     }
 
-    async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), sqlx::Error> {
-        let statement = sqlx::query(concat!(
+    async fn insert(&self, on: &mut Connection, mac: &[u8]) -> Result<(), DatabaseError> {
+        let statement = Statement::new(concat!(
             "INSERT INTO members (id, organization_id, project_id, key_id, role, taken_at, version, mac, ",
             history_columns!(),
             ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
@@ -295,8 +294,8 @@ impl Table for Member {
         Ok(())
     }
 
-    async fn update(&self, on: &mut Connection, mac: &[u8]) -> Result<bool, sqlx::Error> {
-        let statement = sqlx::query(
+    async fn update(&self, on: &mut Connection, mac: &[u8]) -> Result<bool, DatabaseError> {
+        let statement = Statement::new(
             "UPDATE members SET role = $1, taken_at = $2, version = $3, mac = $4, updated_at = $5, \
              changed_by_kind = $6, changed_by_id = $7 WHERE id = $8 AND version = $9 AND taken_at IS NULL",
         )
@@ -305,12 +304,12 @@ impl Table for Member {
         .bind(i64::from(self.version))
         .bind(mac);
         let statement = bind_changed(statement, &self.history).bind(self.id).bind(i64::from(self.version) - 1);
-        Ok(statement.execute(on).await?.rows_affected() == 1)
+        Ok(statement.execute(on).await? == 1)
     }
 }
 
 /// What a key was given.
-pub(in crate::store) async fn members_of(on: &mut Connection, key: KeyId) -> Result<Vec<Row>, sqlx::Error> {
+pub(in crate::store) async fn members_of(on: &mut Connection, key: KeyId) -> Result<Vec<Row>, DatabaseError> {
     let statement = format!("SELECT {} FROM members WHERE key_id = $1 AND {}", Member::COLUMNS, Member::LIVE);
-    sqlx::query(AssertSqlSafe(statement)).bind(key.0).fetch_all(on).await
+    Statement::new(statement).bind(key.0).fetch_all(on).await
 }

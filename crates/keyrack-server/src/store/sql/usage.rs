@@ -1,9 +1,8 @@
 //! What keys were used for.
 
 use keyrack::{KeyDigest, KeyId, ProjectId, QuotaCount};
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection as Connection};
 
-use super::Row;
+use super::{Connection, DatabaseError, Row, Statement, Value};
 use crate::clock::Timestamp;
 use crate::usage::{Batch, Counts, KeyUses, LastUse};
 
@@ -15,31 +14,31 @@ pub(in crate::store) async fn note_batch(
     on: &mut Connection,
     batch: &Batch,
     at: Timestamp,
-) -> Result<bool, sqlx::Error> {
-    let noted = sqlx::query(
+) -> Result<bool, DatabaseError> {
+    let noted = Statement::new(
         "INSERT INTO usage_writers (writer, batch, at) VALUES ($1, $2, $3) \
          ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, at = excluded.at \
          WHERE usage_writers.batch < excluded.batch",
     );
     let noted = noted.bind(batch.writer).bind(batch.number).bind(at.0).execute(on).await?;
-    Ok(noted.rows_affected() == 1)
+    Ok(noted == 1)
 }
 
 /// Adds counts to those that are there.
-pub(in crate::store) async fn add_counts(on: &mut Connection, keys: &[KeyUses]) -> Result<(), sqlx::Error> {
+pub(in crate::store) async fn add_counts(on: &mut Connection, keys: &[KeyUses]) -> Result<(), DatabaseError> {
     let rows: Vec<_> =
         keys.iter().flat_map(|uses| uses.hours.iter().map(move |(hour, counts)| (uses, *hour, *counts))).collect();
     for rows in rows.chunks(ROWS) {
-        let mut query = QueryBuilder::<Sqlite>::new(
+        let mut query = Statement::new(
             "INSERT INTO key_usage \
              (key_id, project_id, hour, valid, forbidden, rate_limited, usage_exceeded, not_found) ",
         );
-        query.push_values(rows, |mut row, (uses, hour, counts)| {
-            row.push_bind(uses.key.0).push_bind(i64::from(uses.project.0)).push_bind(*hour);
+        query.push_values(rows, |(uses, hour, counts)| {
             let Counts { valid, forbidden, rate_limited, usage_exceeded, not_found } = *counts;
-            for count in [valid, forbidden, rate_limited, usage_exceeded, not_found] {
-                row.push_bind(count.cast_signed());
-            }
+            let counts = [valid, forbidden, rate_limited, usage_exceeded, not_found].map(u64::cast_signed);
+            let [valid, forbidden, rate_limited, usage_exceeded, not_found] = counts.map(Value::from);
+            let (key, project) = (uses.key.0.into(), uses.project.0.into());
+            [key, project, (*hour).into(), valid, forbidden, rate_limited, usage_exceeded, not_found]
         });
         query.push(
             " ON CONFLICT (key_id, hour) DO UPDATE SET valid = key_usage.valid + excluded.valid, \
@@ -48,50 +47,50 @@ pub(in crate::store) async fn add_counts(on: &mut Connection, keys: &[KeyUses]) 
              usage_exceeded = key_usage.usage_exceeded + excluded.usage_exceeded, \
              not_found = key_usage.not_found + excluded.not_found",
         );
-        query.build().execute(&mut *on).await?;
+        query.execute(&mut *on).await?;
     }
     Ok(())
 }
 
 /// Notes when keys were last used. An older time does not replace a newer one.
-pub(in crate::store) async fn note_last_uses(on: &mut Connection, keys: &[KeyUses]) -> Result<(), sqlx::Error> {
+pub(in crate::store) async fn note_last_uses(on: &mut Connection, keys: &[KeyUses]) -> Result<(), DatabaseError> {
     let rows: Vec<_> = keys.iter().filter_map(|uses| Some((uses.key, uses.last.as_ref()?))).collect();
     for rows in rows.chunks(ROWS) {
-        let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO key_last_use (key_id, at, route) ");
-        query.push_values(rows, |mut row, (key, last)| {
-            row.push_bind(key.0).push_bind(last.at.0).push_bind(last.route.as_deref().map(str::to_owned));
+        let mut query = Statement::new("INSERT INTO key_last_use (key_id, at, route) ");
+        query.push_values(rows, |(key, last)| {
+            [key.0.into(), last.at.0.into(), last.route.as_deref().map(str::to_owned).into()]
         });
         query.push(
             " ON CONFLICT (key_id) DO UPDATE SET at = excluded.at, route = excluded.route \
              WHERE excluded.at >= key_last_use.at",
         );
-        query.build().execute(&mut *on).await?;
+        query.execute(&mut *on).await?;
     }
     Ok(())
 }
 
 /// Notes where keys stand with their quotas.
-pub(in crate::store) async fn note_quotas(on: &mut Connection, keys: &[KeyUses]) -> Result<(), sqlx::Error> {
+pub(in crate::store) async fn note_quotas(on: &mut Connection, keys: &[KeyUses]) -> Result<(), DatabaseError> {
     let rows: Vec<_> = keys.iter().flat_map(|uses| uses.quotas.iter().map(move |quota| (uses.key, quota))).collect();
     for rows in rows.chunks(ROWS) {
-        let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO key_quotas (key_id, name, counted) ");
-        query.push_values(rows, |mut row, (key, quota)| {
-            row.push_bind(key.0).push_bind(quota.name.clone()).push_bind(quota.counted.cast_signed());
+        let mut query = Statement::new("INSERT INTO key_quotas (key_id, name, counted) ");
+        query.push_values(rows, |(key, quota)| {
+            [key.0.into(), quota.name.clone().into(), quota.counted.cast_signed().into()]
         });
         query.push(" ON CONFLICT (key_id, name) DO UPDATE SET counted = excluded.counted");
-        query.build().execute(&mut *on).await?;
+        query.execute(&mut *on).await?;
     }
     Ok(())
 }
 
 /// Where the live keys stand with their quotas.
-pub(in crate::store) async fn quotas(on: &mut Connection) -> Result<Vec<(KeyDigest, QuotaCount)>, sqlx::Error> {
-    let rows = sqlx::query(
+pub(in crate::store) async fn quotas(on: &mut Connection) -> Result<Vec<(KeyDigest, QuotaCount)>, DatabaseError> {
+    let rows = Statement::new(
         "SELECT api_keys.digest, key_quotas.name, key_quotas.counted FROM key_quotas \
          JOIN api_keys ON api_keys.id = key_quotas.key_id WHERE api_keys.revoked_at IS NULL",
     );
     let read = |row: &Row| {
-        let digest = KeyDigest::from_bytes(row.try_get::<&[u8], _>("digest").ok()?.try_into().ok()?);
+        let digest = KeyDigest::from_bytes(row.try_get::<&[u8]>("digest").ok()?.try_into().ok()?);
         let counted: i64 = row.try_get("counted").ok()?;
         Some((digest, QuotaCount { name: row.try_get("name").ok()?, counted: counted.cast_unsigned() }))
     };
@@ -108,15 +107,15 @@ macro_rules! last_use_columns {
 pub(super) use last_use_columns;
 
 /// When the key of a row was last used.
-pub(in crate::store) fn last_use_of(row: &Row) -> Result<Option<LastUse>, sqlx::Error> {
-    let Some(at) = row.try_get::<Option<i64>, _>("last_used_at")? else { return Ok(None) };
+pub(in crate::store) fn last_use_of(row: &Row) -> Result<Option<LastUse>, DatabaseError> {
+    let Some(at) = row.try_get::<Option<i64>>("last_used_at")? else { return Ok(None) };
     let route: Option<String> = row.try_get("last_used_route")?;
     Ok(Some(LastUse { at: Timestamp(at), route: route.map(Into::into) }))
 }
 
 /// When a key was last used.
-pub(in crate::store) async fn last_use(on: &mut Connection, key: KeyId) -> Result<Option<LastUse>, sqlx::Error> {
-    let found = sqlx::query(concat!("SELECT ", last_use_columns!(), " FROM key_last_use WHERE key_id = $1"));
+pub(in crate::store) async fn last_use(on: &mut Connection, key: KeyId) -> Result<Option<LastUse>, DatabaseError> {
+    let found = Statement::new(concat!("SELECT ", last_use_columns!(), " FROM key_last_use WHERE key_id = $1"));
     found.bind(key.0).fetch_optional(on).await?.as_ref().map_or(Ok(None), last_use_of)
 }
 
@@ -126,7 +125,7 @@ pub(in crate::store) async fn hours(
     project: ProjectId,
     key: Option<KeyId>,
     (from, to): (i64, i64),
-) -> Result<Vec<(i64, Counts)>, sqlx::Error> {
+) -> Result<Vec<(i64, Counts)>, DatabaseError> {
     macro_rules! sums {
         ($condition:literal) => {
             concat!(
@@ -143,15 +142,15 @@ pub(in crate::store) async fn hours(
     let query = match key {
         // The sum keeps the database from going through all keys of the project for one.
         Some(key) => {
-            sqlx::query(sums!("project_id + 0 = $1 AND key_id = $4")).bind(project.0).bind(from).bind(to).bind(key.0)
+            Statement::new(sums!("project_id + 0 = $1 AND key_id = $4")).bind(project.0).bind(from).bind(to).bind(key.0)
         }
-        None => sqlx::query(sums!("project_id = $1")).bind(project.0).bind(from).bind(to),
+        None => Statement::new(sums!("project_id = $1")).bind(project.0).bind(from).bind(to),
     };
     query.fetch_all(on).await?.iter().map(counts_of).collect()
 }
 
-fn counts_of(row: &Row) -> Result<(i64, Counts), sqlx::Error> {
-    let count = |column| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
+fn counts_of(row: &Row) -> Result<(i64, Counts), DatabaseError> {
+    let count = |column| row.try_get::<i64>(column).map(i64::unsigned_abs);
     let counts = Counts {
         valid: count("valid")?,
         forbidden: count("forbidden")?,
@@ -163,17 +162,17 @@ fn counts_of(row: &Row) -> Result<(i64, Counts), sqlx::Error> {
 }
 
 /// Whether there is anything of hours before one.
-pub(in crate::store) async fn has_hours_before(on: &mut Connection, hour: i64) -> Result<bool, sqlx::Error> {
-    let found = sqlx::query("SELECT hour FROM key_usage WHERE hour < $1 LIMIT 1").bind(hour).fetch_optional(on).await?;
+pub(in crate::store) async fn has_hours_before(on: &mut Connection, hour: i64) -> Result<bool, DatabaseError> {
+    let found = Statement::new("SELECT hour FROM key_usage WHERE hour < $1 LIMIT 1").bind(hour).fetch_optional(on).await?;
     Ok(found.is_some())
 }
 
 /// Deletes so many rows at most of hours before one; says how many there were.
-pub(in crate::store) async fn delete_hours(on: &mut Connection, before: i64, most: i64) -> Result<u64, sqlx::Error> {
-    let deleted = sqlx::query(
+pub(in crate::store) async fn delete_hours(on: &mut Connection, before: i64, most: i64) -> Result<u64, DatabaseError> {
+    let deleted = Statement::new(
         "DELETE FROM key_usage WHERE (key_id, hour) IN (SELECT key_id, hour FROM key_usage WHERE hour < $1 LIMIT $2)",
     );
-    Ok(deleted.bind(before).bind(most).execute(on).await?.rows_affected())
+    Ok(deleted.bind(before).bind(most).execute(on).await?)
 }
 
 /// Deletes what is known of other processes that have not written since.
@@ -181,8 +180,8 @@ pub(in crate::store) async fn delete_writers(
     on: &mut Connection,
     before: Timestamp,
     but: Option<i64>,
-) -> Result<(), sqlx::Error> {
-    let deleted = sqlx::query("DELETE FROM usage_writers WHERE at < $1 AND ($2 IS NULL OR writer <> $2)");
+) -> Result<(), DatabaseError> {
+    let deleted = Statement::new("DELETE FROM usage_writers WHERE at < $1 AND ($2 IS NULL OR writer <> $2)");
     deleted.bind(before.0).bind(but).execute(on).await?;
     Ok(())
 }

@@ -7,16 +7,18 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Row as _, SqliteConnection, SqlitePool};
 
-use super::StoreError;
+use super::DatabaseError;
+use super::error::Meaning;
+use crate::store::StoreError;
 
 /// How a transaction that writes begins: with the write lock, so that it never fails half-way for want of it.
 pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
 
 // Primary result codes of SQLite that mean something to us.
 const IO_ERROR: u32 = 10;
-pub(super) const CORRUPT: u32 = 11;
-pub(super) const FULL: u32 = 13;
-pub(super) const NOT_A_DATABASE: u32 = 26;
+const CORRUPT: u32 = 11;
+const FULL: u32 = 13;
+const NOT_A_DATABASE: u32 = 26;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,7 +26,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ROWS_AHEAD: usize = 1_024;
 
 /// The primary result code (the low byte of the extended one), if the database itself gave the error.
-pub(super) fn primary_code(error: &sqlx::Error) -> Option<u32> {
+fn primary_code(error: &sqlx::Error) -> Option<u32> {
     let code = error.as_database_error()?.code()?;
     code.parse::<u32>().ok().map(|extended| extended & 0xff)
 }
@@ -32,6 +34,15 @@ pub(super) fn primary_code(error: &sqlx::Error) -> Option<u32> {
 /// Whether room on the disk may be what was wanting: a full disk has more than one code, a quota another.
 pub(super) fn may_be_for_want_of_room(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(FULL | IO_ERROR))
+}
+
+/// What an error means.
+pub(super) fn meaning(error: &sqlx::Error) -> Meaning {
+    match primary_code(error) {
+        Some(FULL) => Meaning::Full,
+        Some(CORRUPT | NOT_A_DATABASE) => Meaning::Damaged,
+        Some(_) | None => Meaning::Unavailable,
+    }
 }
 
 /// Opens the one connection that writes; makes the file if it is not there.
@@ -72,7 +83,7 @@ pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), Sto
 
 /// Checks that every table and index is as the migrations made it. Damage to their text would change what a statement
 /// means, and the library gives up its thread over it. What others added is left alone.
-pub(super) async fn check_tables(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+async fn check_tables(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let found = schema_of(connection).await?;
     if found > newest() {
         return Err(StoreError::NewerSchema { found, known: newest() });
@@ -94,17 +105,18 @@ async fn tables(connection: &mut SqliteConnection) -> Result<Vec<(String, Vec<u8
     all.fetch_all(connection).await?.into_iter().map(read).collect()
 }
 
-/// Whether anything was ever set up in the file.
-pub(super) async fn has_schema(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    let found = sqlx::query("SELECT name FROM sqlite_master WHERE name = 'installation'");
-    Ok(found.fetch_optional(connection).await?.is_some())
+/// Whether anything was ever set up in the file; an error if it is not as the migrations made it.
+pub(super) async fn has_usable_schema(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+    let is_there = has_schema(connection).await?;
+    if is_there {
+        check_tables(connection).await?;
+    }
+    Ok(is_there)
 }
 
-/// Refuses a file that SQLite could open only for reading, which it does without a word.
-pub(super) async fn check_is_writable(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(BEGIN_WRITE).execute(&mut *connection).await?;
-    sqlx::query("ROLLBACK").execute(connection).await?;
-    Ok(())
+async fn has_schema(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let found = sqlx::query("SELECT name FROM sqlite_master WHERE name = 'installation'");
+    Ok(found.fetch_optional(connection).await?.is_some())
 }
 
 /// Refuses a schema that has to be migrated first.
@@ -126,7 +138,7 @@ fn newest() -> i64 {
 fn migration_error(error: sqlx::migrate::MigrateError) -> StoreError {
     match error {
         sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => {
-            error.into()
+            DatabaseError::from(error).into()
         }
         other => StoreError::Damaged { what: other.to_string() },
     }

@@ -1,0 +1,118 @@
+//! What the store asks of a database, in the words that SQLite and PostgreSQL share. Opening, migrating and how a write begins are
+//! each engine's own.
+
+mod error;
+mod opening;
+mod pool;
+mod postgres;
+mod sqlite;
+mod statement;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{Column as _, Connection as _, Row as _, Sqlite, SqliteConnection};
+
+pub use self::error::DatabaseError;
+pub(super) use self::error::Meaning;
+pub use self::opening::Database;
+pub(super) use self::pool::Pool;
+pub use self::postgres::{Server, ServerUrlError};
+pub(super) use self::statement::{Statement, Value};
+
+/// A connection to the one or the other.
+pub enum Connection {
+    /// To a file.
+    Sqlite(SqliteConnection),
+    /// To a file, out of the library's own pool.
+    PooledSqlite(PoolConnection<Sqlite>),
+    /// To a server.
+    Postgres(postgres::Session),
+}
+
+impl Connection {
+    /// Runs words that have no values, of which none came from outside.
+    pub(super) async fn run(&mut self, words: &'static str) -> Result<(), DatabaseError> {
+        match self {
+            Self::Sqlite(connection) => drop(sqlx::query(words).execute(connection).await?),
+            Self::PooledSqlite(connection) => drop(sqlx::query(words).execute(&mut **connection).await?),
+            Self::Postgres(session) => session.run(words).await?,
+        }
+        Ok(())
+    }
+
+    /// Begins to read what is committed now, and nothing that comes after.
+    pub(super) async fn begin_snapshot(&mut self) -> Result<(), DatabaseError> {
+        self.run(match self {
+            Self::Sqlite(_) | Self::PooledSqlite(_) => "BEGIN",
+            Self::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        })
+        .await
+    }
+
+    /// Begins a transaction that writes.
+    pub(super) async fn begin_write(&mut self) -> Result<(), DatabaseError> {
+        self.run(match self {
+            Self::Sqlite(_) | Self::PooledSqlite(_) => sqlite::BEGIN_WRITE,
+            Self::Postgres(_) => postgres::BEGIN_WRITE,
+        })
+        .await
+    }
+
+    /// Commits. What comes back as `Ok` is as durable as the database can make it.
+    pub(super) async fn commit(&mut self) -> Result<(), DatabaseError> {
+        match self {
+            Self::Sqlite(_) | Self::PooledSqlite(_) => self.run("COMMIT").await,
+            Self::Postgres(session) => session.commit().await,
+        }
+    }
+
+    pub(super) async fn roll_back(&mut self) -> Result<(), DatabaseError> {
+        self.run("ROLLBACK").await
+    }
+
+    pub(super) async fn close(self) -> Result<(), DatabaseError> {
+        match self {
+            Self::Sqlite(connection) => Ok(connection.close().await?),
+            Self::PooledSqlite(connection) => Ok(connection.close().await?),
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+}
+
+/// A row as the database gave it.
+pub enum Row {
+    /// Of SQLite.
+    Sqlite(sqlx::sqlite::SqliteRow),
+    /// Of PostgreSQL.
+    Postgres(tokio_postgres::Row),
+}
+
+/// What may stand in a column: numbers of 64 bits, text and bytes, or nothing.
+pub trait Readable<'r>: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite> + tokio_postgres::types::FromSql<'r> {}
+
+impl<'r, T> Readable<'r> for T where
+    T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite> + tokio_postgres::types::FromSql<'r>
+{
+}
+
+impl Row {
+    /// Reads a column.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] if there is no such column, or something else stands in it.
+    pub fn try_get<'r, T: Readable<'r>>(&'r self, column: &str) -> Result<T, DatabaseError> {
+        match self {
+            Self::Sqlite(row) => Ok(row.try_get(column)?),
+            Self::Postgres(row) => Ok(row.try_get(column)?),
+        }
+    }
+}
+
+impl std::fmt::Debug for Row {
+    /// Names of columns, and nothing of what stands in them.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(row) => out.debug_list().entries(row.columns().iter().map(|column| column.name())).finish(),
+            Self::Postgres(row) => out.debug_list().entries(row.columns().iter().map(|column| column.name())).finish(),
+        }
+    }
+}

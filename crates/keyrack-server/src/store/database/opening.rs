@@ -1,0 +1,105 @@
+//! What differs between the engines: opening, and bringing the schema up to date.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::pool::SessionPool;
+use super::postgres::{self, Server};
+use super::{Connection, DatabaseError, Pool, sqlite};
+use crate::store::StoreError;
+
+/// Where a store is kept.
+#[derive(Clone)]
+pub enum Database {
+    /// In a file of SQLite.
+    File(PathBuf),
+    /// At a PostgreSQL server, beside whatever else writes there.
+    Server(Arc<Server>),
+}
+
+impl Database {
+    /// Whether something is kept there that was set up, or at least begun. Nothing is made.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a server cannot be asked, or has a schema that this program cannot use.
+    pub async fn is_there(&self) -> Result<bool, StoreError> {
+        match self {
+            // If it cannot be seen, opening it says why.
+            Self::File(file) => Ok(file.try_exists().unwrap_or(true)),
+            Self::Server(server) => Connection::Postgres(server.connect().await?).has_schema().await,
+        }
+    }
+
+    /// Opens a connection that writes; makes the file if there is none.
+    pub(in crate::store) async fn open_for_writing(&self) -> Result<Connection, DatabaseError> {
+        match self {
+            Self::File(file) => Ok(Connection::Sqlite(sqlite::open_for_writing(file).await?)),
+            Self::Server(server) => Ok(Connection::Postgres(server.connect().await?)),
+        }
+    }
+
+    /// So many connections that read, at most. None is opened yet.
+    pub(in crate::store) fn pool(&self, most: u32) -> Pool {
+        match self {
+            Self::File(file) => Pool::Sqlite(sqlite::open_for_reading(file, most)),
+            Self::Server(server) => Pool::Postgres(SessionPool::new(Arc::clone(server), most as usize)),
+        }
+    }
+
+    /// Whether other processes write to it too.
+    pub(in crate::store) const fn is_shared(&self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Server(_) => true,
+        }
+    }
+}
+
+/// The directory of the file, or the hosts and the name of the database.
+impl fmt::Display for Database {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => write!(out, "{}", file.parent().unwrap_or(file).display()),
+            Self::Server(server) => out.write_str(&server.shown()),
+        }
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{self}")
+    }
+}
+
+impl Connection {
+    /// Whether anything was ever set up there. A schema that this program cannot use is refused.
+    pub(in crate::store) async fn has_schema(&mut self) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(connection) => sqlite::has_usable_schema(connection).await,
+            Self::PooledSqlite(connection) => sqlite::has_usable_schema(connection).await,
+            Self::Postgres(_) => postgres::has_usable_schema(self).await,
+        }
+    }
+
+    /// Refuses a schema that has to be migrated first.
+    pub(in crate::store) async fn check_is_newest(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(connection) => sqlite::check_is_newest(connection).await,
+            Self::PooledSqlite(connection) => sqlite::check_is_newest(connection).await,
+            Self::Postgres(_) => postgres::check_is_newest(self).await,
+        }
+    }
+
+    /// Brings the schema up to date, and refuses what can only be read.
+    pub(in crate::store) async fn migrate(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(connection) => sqlite::migrate(connection).await?,
+            Self::PooledSqlite(connection) => sqlite::migrate(connection).await?,
+            Self::Postgres(_) => postgres::migrate(self).await?,
+        }
+        // SQLite opens a file that it may only read without a word.
+        self.begin_write().await?;
+        Ok(self.roll_back().await?)
+    }
+}

@@ -1,0 +1,143 @@
+//! Speaking to a PostgreSQL server; the only place that knows it, with [`super::sqlite`] for the other engine.
+
+mod migrations;
+mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use tokio::time::timeout;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
+
+pub(in crate::store) use self::migrations::{check_is_newest, has_usable_schema, migrate};
+pub use self::server::{Server, ServerUrlError};
+use super::error::Meaning;
+use super::{DatabaseError, Row};
+
+/// How a transaction that writes begins. A node that stops in the middle of one holds others up for no longer than this; what is
+/// committed is at the standby too, whatever the server's own setting is.
+pub(super) const BEGIN_WRITE: &str = "BEGIN; SET LOCAL lock_timeout = '4s'; \
+     SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL synchronous_commit = on";
+
+/// How long one answer may take. A commit that waits for a standby is not ended by any timeout of the server.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A connection to a server.
+pub struct Session {
+    client: Client,
+    /// Set by a warning, and taken away before every commit.
+    warning: Arc<server::Warning>,
+    /// Set when nobody knows any more where the connection stands.
+    is_broken: AtomicBool,
+    /// Set when a statement failed: the server would roll back where it is told to commit, and call that a success.
+    has_failed: bool,
+}
+
+impl Session {
+    /// Whether it can be used again.
+    pub(in crate::store) fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Relaxed) || self.client.is_closed()
+    }
+
+    pub(super) async fn run(&mut self, words: &str) -> Result<(), DatabaseError> {
+        if words.starts_with("BEGIN") || words == "ROLLBACK" {
+            self.has_failed = false;
+        }
+        let done = self.answered(self.client.batch_execute(words)).await;
+        self.noting(done)
+    }
+
+    pub(super) async fn execute(
+        &mut self,
+        text: &str,
+        values: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<u64, DatabaseError> {
+        let done = self.answered(self.client.execute_typed(text, values)).await;
+        self.noting(done)
+    }
+
+    pub(super) async fn all(
+        &mut self,
+        text: &str,
+        values: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<tokio_postgres::Row>, DatabaseError> {
+        let rows = self.answered(self.client.query_typed(text, values)).await;
+        self.noting(rows)
+    }
+
+    pub(super) async fn each<E: From<DatabaseError>>(
+        &mut self,
+        text: &str,
+        values: &[(&(dyn ToSql + Sync), Type)],
+        mut each: impl FnMut(Row) -> Result<bool, E> + Send,
+    ) -> Result<(), E> {
+        let values = values.iter().map(|(value, kind)| (*value, kind.clone()));
+        let rows = self.answered(self.client.query_typed_raw(text, values)).await;
+        let mut rows = std::pin::pin!(self.noting(rows)?);
+        loop {
+            let row = self.answered(rows.try_next()).await;
+            let Some(row) = self.noting(row)? else { return Ok(()) };
+            if !each(Row::Postgres(row))? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Commits. A warning means that the change may not be where it should: somebody ended the wait for the standby.
+    pub(super) async fn commit(&mut self) -> Result<(), DatabaseError> {
+        if self.has_failed {
+            return Err(DatabaseError::Closed);
+        }
+        self.warning.take();
+        self.run("COMMIT").await?;
+        match self.warning.take() {
+            None => Ok(()),
+            Some(warning) => {
+                self.is_broken.store(true, Ordering::Relaxed);
+                Err(DatabaseError::Warned(warning))
+            }
+        }
+    }
+
+    /// Waits for an answer. Whoever gives up waiting, or is dropped while he waits, leaves a connection that is not used again.
+    async fn answered<T>(
+        &self,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, DatabaseError> {
+        let was_broken = self.is_broken.swap(true, Ordering::Relaxed);
+        let answer = timeout(ANSWER_DEADLINE, answer).await.map_err(|_elapsed| DatabaseError::Late(ANSWER_DEADLINE))?;
+        self.is_broken.store(was_broken, Ordering::Relaxed);
+        Ok(answer?)
+    }
+
+    fn noting<T>(&mut self, outcome: Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+        self.has_failed |= outcome.is_err();
+        outcome
+    }
+}
+
+/// What an error means.
+pub(super) fn meaning(error: &tokio_postgres::Error) -> Meaning {
+    match error.code() {
+        Some(code) if *code == SqlState::DISK_FULL => Meaning::Full,
+        // Its own reports of damage.
+        Some(code) if [SqlState::DATA_CORRUPTED, SqlState::INDEX_CORRUPTED].contains(code) => Meaning::Damaged,
+        Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => Meaning::Busy,
+        // Two that change the same at once: also when both make the first row of its kind.
+        Some(code)
+            if [
+                SqlState::T_R_SERIALIZATION_FAILURE,
+                SqlState::T_R_DEADLOCK_DETECTED,
+                SqlState::UNIQUE_VIOLATION,
+            ]
+            .contains(code) =>
+        {
+            Meaning::Conflict
+        }
+        Some(_) | None => Meaning::Unavailable,
+    }
+}

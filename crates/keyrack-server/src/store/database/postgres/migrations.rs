@@ -1,0 +1,75 @@
+//! The schema of a PostgreSQL store.
+
+use sqlx::migrate::Migrator;
+
+use super::super::{Connection, DatabaseError, Statement};
+use crate::store::StoreError;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// Held while the schema is looked at and brought up to date: a number that means this and nothing else.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(7308604)";
+
+/// Brings the schema up to date, in one transaction: who is killed in the middle leaves nothing behind, and of two that start
+/// at once the second finds it done.
+pub(in crate::store) async fn migrate(on: &mut Connection) -> Result<(), StoreError> {
+    on.run("BEGIN").await?;
+    let migrated = migrate_within(on).await;
+    match &migrated {
+        Ok(()) => on.commit().await?,
+        Err(_) => on.roll_back().await?,
+    }
+    migrated
+}
+
+async fn migrate_within(on: &mut Connection) -> Result<(), StoreError> {
+    on.run(LOCK).await?;
+    if !has_table(on, "keyrack_migrations").await? {
+        on.run("CREATE TABLE keyrack_migrations (version BIGINT PRIMARY KEY, name TEXT NOT NULL, at TIMESTAMPTZ NOT NULL DEFAULT now())")
+            .await?;
+    }
+    let found = newest_on(on).await?;
+    if found > newest() {
+        return Err(StoreError::NewerSchema { found, known: newest() });
+    }
+    for migration in MIGRATIONS.iter().filter(|migration| migration.version > found) {
+        if let Connection::Postgres(session) = on {
+            session.run(migration.sql.as_str()).await?;
+        }
+        let noted = Statement::new("INSERT INTO keyrack_migrations (version, name) VALUES ($1, $2)");
+        noted.bind(migration.version).bind(&*migration.description).execute(on).await?;
+        tracing::info!(version = migration.version, name = %migration.description, "the schema was brought up to date");
+    }
+    Ok(())
+}
+
+/// Whether anything was ever set up there; an error if a newer program did.
+pub(in crate::store) async fn has_usable_schema(on: &mut Connection) -> Result<bool, StoreError> {
+    if !has_table(on, "keyrack_migrations").await? {
+        return Ok(false);
+    }
+    let (found, known) = (newest_on(on).await?, newest());
+    if found > known { Err(StoreError::NewerSchema { found, known }) } else { Ok(found > 0) }
+}
+
+/// Refuses a schema that has to be migrated first.
+pub(in crate::store) async fn check_is_newest(on: &mut Connection) -> Result<(), StoreError> {
+    let (found, known) = (newest_on(on).await?, newest());
+    if found < known { Err(StoreError::OlderSchema { found, known }) } else { Ok(()) }
+}
+
+async fn has_table(on: &mut Connection, name: &str) -> Result<bool, DatabaseError> {
+    let found = Statement::new(
+        "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = $1",
+    );
+    Ok(found.bind(name).fetch_optional(on).await?.is_some())
+}
+
+async fn newest_on(on: &mut Connection) -> Result<i64, DatabaseError> {
+    let newest = Statement::new("SELECT COALESCE(MAX(version), 0) AS version FROM keyrack_migrations");
+    newest.fetch_one(on).await?.try_get("version")
+}
+
+fn newest() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}

@@ -1,0 +1,171 @@
+//! Where the server is, and how it is reached.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tokio_postgres::config::{Host, TargetSessionAttrs};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
+
+use super::super::DatabaseError;
+use super::Session;
+use crate::random::{OsRandom, bytes};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the first attempt after a failure waits, and the most that any does.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why an address of a database cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ServerUrlError(String);
+
+/// A PostgreSQL server, or several of which one is the primary.
+pub struct Server {
+    config: Config,
+    pauses: Mutex<Pauses>,
+}
+
+/// Attempts are further apart the more of them have failed, so that nothing reconnects in a storm.
+#[derive(Default)]
+struct Pauses {
+    failures: u32,
+    next: Option<Instant>,
+}
+
+impl PartialEq for Server {
+    fn eq(&self, other: &Self) -> bool {
+        self.config == other.config
+    }
+}
+
+impl Eq for Server {}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.shown())
+    }
+}
+
+impl Server {
+    /// Reads `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE`.
+    ///
+    /// # Errors
+    /// [`ServerUrlError`] with what is wrong; never with the password.
+    pub fn parse(url: &str) -> Result<Self, ServerUrlError> {
+        let mut config: Config = url.parse().map_err(|error| ServerUrlError(reason(&error)))?;
+        if config.get_hosts().is_empty() {
+            return Err(ServerUrlError("it names no host".to_owned()));
+        }
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        config.connect_timeout(CONNECT_TIMEOUT);
+        config.keepalives_idle(Duration::from_secs(10));
+        config.tcp_user_timeout(Duration::from_secs(10));
+        if config.get_application_name().is_none() {
+            config.application_name("keyrack");
+        }
+        Ok(Self { config, pauses: Mutex::default() })
+    }
+
+    /// The hosts and the database, without who logs in.
+    pub fn shown(&self) -> String {
+        let hosts = self.config.get_hosts().iter().map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(path) => path.display().to_string(),
+        });
+        let (hosts, name) = (hosts.collect::<Vec<_>>().join(","), self.config.get_dbname().unwrap_or("postgres"));
+        format!("{name} at {hosts}")
+    }
+
+    /// Connects to the first host that can be written to.
+    pub(in crate::store) async fn connect(&self) -> Result<Session, DatabaseError> {
+        if let Some(rest) = self.pauses().next.and_then(|next| next.checked_duration_since(Instant::now())) {
+            return Err(DatabaseError::NotDue(rest));
+        }
+        let connected = self.config.connect(NoTls).await;
+        let mut pauses = self.pauses();
+        match connected {
+            Ok((client, connection)) => {
+                *pauses = Pauses::default();
+                Ok(session(client, connection))
+            }
+            Err(error) => {
+                let longest = LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.saturating_pow(pauses.failures.min(16)));
+                // Between half of it and all of it, so that many nodes do not come back at once.
+                let [random] = bytes(&OsRandom);
+                let pause = longest / 2 + longest / 2 * u32::from(random) / 255;
+                *pauses = Pauses { failures: pauses.failures + 1, next: Some(Instant::now() + pause) };
+                Err(error.into())
+            }
+        }
+    }
+
+    fn pauses(&self) -> std::sync::MutexGuard<'_, Pauses> {
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The library says in its source what is wrong.
+fn reason(error: &tokio_postgres::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// The newest warning that a server gave.
+#[derive(Default)]
+pub(super) struct Warning(Mutex<Option<String>>);
+
+impl Warning {
+    pub(super) fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put(&self, warning: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(warning);
+    }
+}
+
+fn session<S, T>(client: Client, mut connection: Connection<S, T>) -> Session
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let warning = Arc::new(Warning::default());
+    tokio::spawn({
+        let warning = Arc::clone(&warning);
+        poll_fn(move |context| poll_messages(&mut connection, &warning, context))
+    });
+    Session { client, warning, is_broken: false.into(), has_failed: false }
+}
+
+/// Messages come in order: a warning is noted before the answer that it belongs to is handed on.
+fn poll_messages<S, T>(
+    connection: &mut Connection<S, T>,
+    warning: &Warning,
+    context: &mut Context<'_>,
+) -> Poll<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        match std::task::ready!(connection.poll_message(context)) {
+            Some(Ok(AsyncMessage::Notice(notice))) => {
+                tracing::debug!(code = notice.code().code(), message = notice.message(), "the database says");
+                if notice.severity() == "WARNING" {
+                    warning.put(format!("{}: {}", notice.code().code(), notice.message()));
+                }
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a connection to the database ended");
+                return Poll::Ready(());
+            }
+            None => return Poll::Ready(()),
+        }
+    }
+}
