@@ -12,7 +12,7 @@ use keyrack_server::clock::SystemClock;
 use keyrack_server::keys::{Labels, Powers, mint};
 use keyrack_server::policies;
 use keyrack_server::root_key::RootKey;
-use keyrack_server::store::{DATABASE_FILE, Database, By, Need, Store};
+use keyrack_server::store::{By, DATABASE_FILE, Database, Need, Store};
 
 use crate::Outcome;
 use crate::random::Random;

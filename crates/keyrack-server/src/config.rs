@@ -4,13 +4,14 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
 use crate::key_limits;
 use crate::limits::{self, Limits, Rates, Tier};
 use crate::proxies::TrustedProxies;
-use crate::store::{DATABASE_FILE, Database, Server};
+use crate::store::{DATABASE_FILE, Database, LEASE, Server};
 use crate::telemetry::LogFormat;
 use keyrack::Limit;
 
@@ -83,6 +84,9 @@ settings! {
     /// PostgreSQL server of a store that several nodes share, such as postgres://keyrack@db1,db2/keyrack; better not as a
     /// flag if it has a password [env: KEYRACK_DATABASE_URL] [default: none, a file in the data directory]
     database_url: "URL" = "";
+    /// For how long a node answers when it does not hear from a shared store, such as 5m or 30s; the longer, the longer a
+    /// revocation may take to be everywhere then [env: KEYRACK_STALE_LIMIT] [default: 5m]
+    stale_limit: "DURATION" = "5m";
     /// Directory of the store, or of what is this node's alone [env: KEYRACK_DATA_DIR] [default: ./keyrack-data]
     data_dir: "DIR" = "./keyrack-data";
     /// File of the root key [env: KEYRACK_ROOT_KEY_FILE] [default: root.key in the data directory]
@@ -120,6 +124,8 @@ pub struct Config {
     pub key_limits: Vec<Limit>,
     /// The server of a store that is shared, if it is.
     pub database: Option<Arc<Server>>,
+    /// For how long a node answers without hearing from that.
+    pub stale_limit: Duration,
     /// Where the store is, or what is this node's alone.
     pub data_dir: PathBuf,
     /// Where the root key is.
@@ -138,7 +144,7 @@ impl Config {
     /// Where the store is kept.
     pub fn database(&self) -> Database {
         match &self.database {
-            Some(server) => Database::Server(Arc::clone(server)),
+            Some(server) => Database::Server { server: Arc::clone(server), stale_limit: self.stale_limit },
             None => Database::File(self.data_dir.join(DATABASE_FILE)),
         }
     }
@@ -361,6 +367,7 @@ fn check(values: Vec<Option<Sourced>>, mut problems: Vec<String>) -> Result<Conf
         let is_plain = !text.is_empty() && !text.contains(|c: char| c == '#' || c.is_whitespace() || c.is_control());
         is_plain.then(|| text.to_owned())
     });
+    let stale_limit = want(&values.stale_limit, "2s to 24h, such as 5m", wrong, stale_limit);
     let database = check_database(&values.database_url, wrong);
     let limits = check_limits(&values, wrong);
     let all = || {
@@ -370,6 +377,7 @@ fn check(values: Vec<Option<Sourced>>, mut problems: Vec<String>) -> Result<Conf
             trusted_proxies: trusted_proxies?,
             key_limits: key_limits?,
             database: database?,
+            stale_limit: stale_limit?,
             data_dir: data_dir?,
             root_key_file,
             log_level: log_level?,
@@ -379,6 +387,16 @@ fn check(values: Vec<Option<Sourced>>, mut problems: Vec<String>) -> Result<Conf
         })
     };
     if problems.is_empty() { all().ok_or(ConfigError(problems)) } else { Err(ConfigError(problems)) }
+}
+
+/// A whole number of seconds, minutes or hours; no shorter than a lease.
+fn stale_limit(text: &str) -> Option<Duration> {
+    let (number, seconds) = [("s", 1), ("m", 60), ("h", 3_600)]
+        .into_iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))?;
+    let seconds: u64 = number.parse::<u32>().ok().map(u64::from)?.checked_mul(seconds)?;
+    let limit = Duration::from_secs(seconds);
+    (LEASE..=Duration::from_secs(24 * 3_600)).contains(&limit).then_some(limit)
 }
 
 /// Of this value nothing is shown: it may hold a password.

@@ -20,6 +20,7 @@ use keyrack::{Code, Verifier};
 
 use self::dialect::Dialect;
 pub use self::ids::RequestIds;
+use self::json::Knowledge;
 use crate::config::LimitHeaders;
 use crate::http::problem::{Code as ProblemCode, Problem};
 use crate::proxies::TrustedProxies;
@@ -47,6 +48,11 @@ impl Doors {
     /// Doors to a verifier.
     pub fn new(verifier: Arc<Verifier>, proxies: TrustedProxies, headers: LimitHeaders, problem_types: String) -> Self {
         Self { verifier, proxies, headers, problem_types, ids: RequestIds::new() }
+    }
+
+    fn knowledge(&self, request: &Request<'_>) -> Knowledge {
+        let index = self.verifier.index();
+        Knowledge { seq: index.position(), age: index.age(request.now) }
     }
 
     fn problem(&self, problem: &Problem, reply: &mut Reply) {
@@ -98,6 +104,13 @@ impl Service for Doors {
                 self.problem(&Problem::new(ProblemCode::ResourceMissing, doors), reply);
             }
         }
+        if let Some(age) = self.verifier.index().staleness(request.now) {
+            reply.field_with("x-keyrack-stale", |out| answer::push_number(out, age.as_secs()));
+        }
+    }
+
+    fn must_know_the_time(&self) -> bool {
+        self.verifier.index().is_leased()
     }
 
     fn refused(&self, target: &[u8], reply: &mut Reply) {

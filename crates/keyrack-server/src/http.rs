@@ -9,7 +9,7 @@ mod client;
 mod conventions;
 mod described;
 mod docs;
-mod ended;
+mod effective;
 pub(crate) mod fields;
 mod health;
 pub mod keys;
@@ -65,6 +65,7 @@ fn routes() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(admin::members::list))
         .routes(routes!(admin::members::give, admin::members::take))
         .routes(routes!(operator::audit))
+        .routes(routes!(operator::nodes::list))
         .routes(routes!(operator::organizations::create, operator::organizations::list))
         .routes(routes!(operator::organizations::read, operator::organizations::archive))
         .routes(routes!(operator::organizations::suspend))

@@ -125,6 +125,16 @@ pub async fn open(config: &Config) -> Result<Installation, ServeError> {
     Ok(Installation { store, verifier, root_key, first_keys, _lock: lock })
 }
 
+impl Installation {
+    /// Takes the place among the nodes of a shared store: from here on keys are verified.
+    ///
+    /// # Errors
+    /// [`ServeError`].
+    pub async fn join(&self, config: &Config) -> Result<(), ServeError> {
+        self.store.join().await.map_err(|source| ServeError::Store { place: config.database(), source })
+    }
+}
+
 /// Opens a store to read it, beside a running server if there is one.
 ///
 /// # Errors
@@ -231,6 +241,10 @@ pub async fn run(
     let handle = Handle::new();
     let usage = Arc::clone(&app.usage);
     let housekeeping = tokio::spawn(keep_house(Arc::clone(&store), Arc::clone(&usage)));
+    let following = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.follow().await }
+    });
     let writing_usage = tokio::spawn({
         let usage = Arc::clone(&usage);
         async move { usage.run().await }
@@ -260,6 +274,10 @@ pub async fn run(
     // Nothing is counted any more.
     writing_usage.abort();
     write_last_uses(&usage).await;
+    following.abort();
+    if let Err(error) = store.leave().await {
+        tracing::warn!(%error, "the other nodes were not told; they wait until the lease of this one is over");
+    }
     store.close().await;
     tracing::info!("stopped");
     served.map_err(ServeError::Serve)

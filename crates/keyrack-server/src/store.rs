@@ -10,6 +10,7 @@ mod following;
 mod in_force;
 mod integrity;
 mod live_sum;
+mod nodes;
 mod reading;
 mod relied_on;
 mod sql;
@@ -29,10 +30,12 @@ use self::ballast::Ballast;
 use self::database::{Connection, Pool};
 pub use self::database::{Database, DatabaseError, Server, ServerUrlError};
 pub use self::error::StoreError;
-pub use self::in_force::Effect;
 use self::following::Followed;
+pub use self::in_force::Effect;
 use self::in_force::InForce;
 pub use self::integrity::Loaded;
+use self::nodes::Membership;
+pub use self::nodes::{Beat, Effective, HEARTBEAT, LEASE, Lease, Node, Pending};
 pub use self::reading::{Beneath, Find, PublicKeys, Rows};
 pub use self::sql::{Row, Table};
 use self::transaction::WriterState;
@@ -40,6 +43,7 @@ pub use self::transaction::{Need, Writing};
 pub use self::writing::By;
 use crate::clock::Clock;
 use crate::kept::Kept;
+use crate::random::OsRandom;
 use crate::root_key::{MacKey, RootKey};
 
 /// Name of the database in the data directory.
@@ -64,6 +68,8 @@ pub struct Store {
     is_settling: AtomicBool,
     /// How far the log of changes is in force here.
     followed: Mutex<Followed>,
+    /// This process among the others.
+    membership: Membership,
     /// For readiness alone, so that lists cannot take it away.
     pinger: Pool,
     verifier: Arc<Verifier>,
@@ -134,10 +140,15 @@ impl Store {
         tier: Vec<Limit>,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        if database.is_shared() {
+            // Until there is a lease.
+            verifier.index().distrust();
+        }
         Self {
             was_set_up: false,
             writer: Arc::default(),
             followed: Mutex::default(),
+            membership: Membership::new(database.stale_limit(), &OsRandom),
             ordinary_turn: Arc::default(),
             is_settling: AtomicBool::new(false),
             readers: database.pool(READERS),

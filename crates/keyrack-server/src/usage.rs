@@ -193,7 +193,9 @@ impl Usage {
         let batch = writer.begun.insert(batch);
         let mut writing = self.store.begin(Need::Ordinary).await?;
         match writing.write_usage(batch).await {
-            Ok(true) => writing.commit().await?,
+            Ok(true) => {
+                writing.commit().await?;
+            }
             // Committed when nobody heard of it.
             Ok(false) => writing.abandon().await,
             Err(error) => {

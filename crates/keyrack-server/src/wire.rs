@@ -84,6 +84,11 @@ pub trait Service: Send + Sync + 'static {
     fn refused(&self, target: &[u8], reply: &mut Reply) {
         let _ = (target, reply);
     }
+
+    /// Whether an answer is only good for a time, so that the clocks must be read after the question was, and not before.
+    fn must_know_the_time(&self) -> bool {
+        false
+    }
 }
 
 /// How much and how long.

@@ -57,6 +57,17 @@ pub enum Lookup {
     Absent,
 }
 
+/// How long an index may be trusted that follows a store elsewhere. All of it is time on the boot-time clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Everything is known that was changed before.
+    pub heard: Duration,
+    /// What is known is as young as it should be.
+    pub fresh_until: Duration,
+    /// What is known may be answered with.
+    pub trusted_until: Duration,
+}
+
 /// A change that cannot be right, and was not applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
@@ -126,7 +137,10 @@ pub struct Index {
     /// Held by whoever applies a change; readers never look at it.
     writing: Mutex<Books>,
     loaded: AtomicBool,
-    /// Nanoseconds of the boot-time clock until which the index may be trusted.
+    /// Nanoseconds of the boot-time clock: since when what the index knows is known to be all, until when it is fresh, and until when it
+    /// may be trusted.
+    heard: AtomicU64,
+    fresh_until: AtomicU64,
     trusted_until: AtomicU64,
     position: AtomicI64,
 }
@@ -138,6 +152,8 @@ impl Index {
             table: Table::new(),
             writing: Mutex::default(),
             loaded: AtomicBool::new(false),
+            heard: AtomicU64::new(u64::MAX),
+            fresh_until: AtomicU64::new(u64::MAX),
             trusted_until: AtomicU64::new(u64::MAX),
             position: AtomicI64::new(0),
         };
@@ -165,15 +181,47 @@ impl Index {
         self.loaded.load(Ordering::Acquire)
     }
 
-    /// Says until when, on the boot-time clock, the index may be trusted; without this, always. For an index that follows
-    /// a store elsewhere and cannot know what it has not heard of.
-    pub fn trust_until(&self, boot: Duration) {
-        self.trusted_until.store(u64::try_from(boot.as_nanos()).unwrap_or(u64::MAX), Ordering::Release);
+    /// Says how long the index may be trusted; without this, always. For an index that follows a store elsewhere and cannot know
+    /// what it has not heard of.
+    pub fn renew(&self, lease: Lease) {
+        let nanoseconds = |boot: Duration| u64::try_from(boot.as_nanos()).unwrap_or(u64::MAX - 1);
+        self.heard.store(nanoseconds(lease.heard), Ordering::Release);
+        self.fresh_until.store(nanoseconds(lease.fresh_until), Ordering::Release);
+        self.trusted_until.store(nanoseconds(lease.trusted_until).min(u64::MAX - 1), Ordering::Release);
+    }
+
+    /// Says that the index may not be trusted until [`Index::renew`] is called.
+    pub fn distrust(&self) {
+        self.trusted_until.store(0, Ordering::Release);
+    }
+
+    /// Whether the index may only be trusted for a time.
+    #[inline]
+    pub fn is_leased(&self) -> bool {
+        self.trusted_until.load(Ordering::Acquire) != u64::MAX
+    }
+
+    /// How old what the index knows may be: nothing if it cannot be old.
+    pub fn age(&self, now: Now) -> Duration {
+        match self.heard.load(Ordering::Acquire) {
+            u64::MAX => Duration::ZERO,
+            heard => now.boot.saturating_sub(Duration::from_nanos(heard)),
+        }
+    }
+
+    /// [`Index::age`] if that is more than it should be.
+    #[inline]
+    pub fn staleness(&self, now: Now) -> Option<Duration> {
+        let until = self.fresh_until.load(Ordering::Acquire);
+        (until != u64::MAX && now.boot > Duration::from_nanos(until)).then(|| self.age(now))
     }
 
     /// Refuses to say anything of any key while the index is not loaded or too old.
+    ///
+    /// # Errors
+    /// [`Unavailable`], which it is.
     #[inline]
-    pub(crate) fn is_fit(&self, now: Now) -> Result<(), Unavailable> {
+    pub fn is_fit(&self, now: Now) -> Result<(), Unavailable> {
         if !self.is_loaded() {
             return Err(Unavailable::NotLoaded);
         }

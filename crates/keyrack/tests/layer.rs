@@ -166,7 +166,7 @@ async fn who_is_let_in_may_be_narrowed_and_what_cannot_be_told_is_no_denial() {
     assert_eq!(ask(installed.layer().organization(OrganizationId(2))).await.reason().0, 401);
     assert_eq!(ask(installed.layer().policy("closed")).await.reason(), (403, "FORBIDDEN", "closed"));
     assert_eq!(ask(installed.layer().policy("none")).await.reason().1, "FORBIDDEN");
-    installed.verifier.index().trust_until(Duration::ZERO);
+    installed.verifier.index().distrust();
     let unavailable = ask(installed.layer()).await;
     assert_eq!((unavailable.reason(), unavailable.field("retry-after")), ((503, "UNAVAILABLE", "-"), "1"));
 }

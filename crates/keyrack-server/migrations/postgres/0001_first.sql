@@ -216,3 +216,13 @@ CREATE TABLE usage_writers (
     batch BIGINT NOT NULL,
     at BIGINT NOT NULL
 );
+
+-- The processes that answer from this store: how far each has come, and how often it has said so. Who is silent for longer than
+-- `stale_ms` answers nothing any more.
+CREATE TABLE nodes (
+    id TEXT COLLATE "C" PRIMARY KEY,
+    seq BIGINT NOT NULL,
+    beats BIGINT NOT NULL,
+    stale_ms BIGINT NOT NULL,
+    version TEXT COLLATE "C" NOT NULL
+);

@@ -92,6 +92,7 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     if let Some(keys) = installation.first_keys.take() {
         print_first(&welcome(&keys, config, address))?;
     }
+    installation.join(config).await?;
     if let Some(doors) = doors {
         print(&format!("Verifying at http://{doors}"))?;
     }
@@ -210,6 +211,7 @@ fn describe(config: &Config) -> String {
         ("key_limits", key_limits::setting_of(&config.key_limits)),
         ("limit_headers", config.verify.headers.as_str().to_owned()),
         ("database_url", config.database.as_ref().map_or_else(String::new, |server| server.shown())),
+        ("stale_limit", format!("{}s", config.stale_limit.as_secs())),
         ("data_dir", config.data_dir.display().to_string()),
         ("root_key_file", config.root_key_file.display().to_string()),
         ("log_level", config.log_level.to_string().to_lowercase()),

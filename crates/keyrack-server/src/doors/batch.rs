@@ -17,7 +17,7 @@ impl Doors {
         let id = std::str::from_utf8(&id).unwrap_or_default();
         answer::common_fields(reply, id.as_bytes());
         reply.field("content-type", b"application/json");
-        let seq = self.verifier.index().position();
+        let knowledge = self.knowledge(request);
         let out = reply.body();
         out.extend_from_slice(b"{\"results\":[");
         let mut is_first = true;
@@ -25,7 +25,7 @@ impl Doors {
             if !std::mem::take(&mut is_first) {
                 out.push(b',');
             }
-            json::write_answer(out, verdict, details, seq, id);
+            json::write_answer(out, verdict, details, knowledge, id);
         });
         out.extend_from_slice(b"]}");
     }

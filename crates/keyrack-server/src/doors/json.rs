@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use keyrack::{Ask, AskedRequest, Details, Holder, LimitState, OrganizationId, ProjectId, Verdict};
 use serde::Deserialize;
@@ -172,14 +173,23 @@ fn faults_of_many(bytes: &[u8]) -> Problem {
     fields.finish().err().unwrap_or_else(ambiguous)
 }
 
-/// Writes what is said of a verdict; `seq` is how far the index had come.
+/// What is said of the index with a verdict.
+#[derive(Clone, Copy)]
+pub(super) struct Knowledge {
+    /// How far in the log of changes it had come.
+    pub(super) seq: i64,
+    /// How old what it knows may be.
+    pub(super) age: Duration,
+}
+
+/// Writes what is said of a verdict.
 ///
 /// By hand, because a batch is little else: every word of it is plain ASCII that needs no escape, permissions included.
 pub(super) fn write_answer(
     out: &mut Vec<u8>,
     verdict: &Verdict,
     details: Option<Details<'_>>,
-    seq: i64,
+    Knowledge { seq, age }: Knowledge,
     request_id: &str,
 ) {
     out.extend_from_slice(if verdict.outcome.is_ok() { b"{\"valid\":true" } else { b"{\"valid\":false" });
@@ -210,8 +220,7 @@ pub(super) fn write_answer(
         out.push(b'}');
     }
     push_number(out, ",\"seq\":", Some(seq.max(0).cast_unsigned()));
-    // How old what is known of the keys is. Nothing where the store is in this process.
-    push_number(out, ",\"age_ms\":", Some(0));
+    push_number(out, ",\"age_ms\":", Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
     push_word(out, ",\"request_id\":", Some(request_id));
     out.push(b'}');
 }
@@ -240,7 +249,7 @@ mod tests {
 
     fn written(verdict: &Verdict, details: Option<Details<'_>>) -> serde_json::Value {
         let mut out = Vec::new();
-        write_answer(&mut out, verdict, details, 7, "req_1");
+        write_answer(&mut out, verdict, details, Knowledge { seq: 7, age: Duration::ZERO }, "req_1");
         serde_json::from_slice(&out).unwrap()
     }
 

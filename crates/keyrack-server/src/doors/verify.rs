@@ -15,12 +15,12 @@ impl Doors {
         let id = std::str::from_utf8(&id).unwrap_or_default();
         answer::common_fields(reply, id.as_bytes());
         reply.field("content-type", b"application/json");
-        let seq = self.verifier.index().position();
+        let knowledge = self.knowledge(request);
         self.verifier.check_with(&ask, request.now, |verdict, details| {
             let code = verdict.code();
             reply.set_status(code.status());
             answer::retry_after(reply, code, verdict.limit.as_ref());
-            json::write_answer(reply.body(), verdict, details, seq, id);
+            json::write_answer(reply.body(), verdict, details, knowledge, id);
         });
     }
 }

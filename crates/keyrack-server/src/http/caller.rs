@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -10,6 +11,7 @@ use axum::http::request::Parts;
 use keyrack::{ApiKey, Denial, Holder, NotAKey, OrganizationRole, ProjectRole, Requirement, VerifiedKey, VerifyError};
 
 use super::conventions::RequestId;
+use super::effective;
 use super::limits;
 use super::problem::{Code, Problem};
 use crate::actor::Actor;
@@ -59,6 +61,8 @@ pub(super) struct Caller {
     pub presented: ApiKey,
     /// The request.
     pub request_id: RequestId,
+    /// How long it waits for other nodes.
+    pub patience: Duration,
     requirement: Requirement,
 }
 
@@ -69,7 +73,7 @@ impl Caller {
     /// # Errors
     /// The same as for a caller who comes now.
     pub(super) fn verify_again(&mut self, app: &App) -> Result<(), Problem> {
-        let verdict = app.verifier.verify_key(&self.presented, self.requirement);
+        let verdict = judge(app, &self.presented, self.requirement);
         self.key = verdict.map_err(|error| problem(error, self.requirement))?;
         Ok(())
     }
@@ -101,12 +105,19 @@ impl<N: Needs> FromRequestParts<Arc<App>> for As<N> {
         let requirement = N::REQUIREMENT;
         let presented = ApiKey::parse(presented(&parts.headers)?)
             .map_err(|NotAKey| problem(VerifyError::Denied { denial: Denial::Malformed, key: None }, requirement))?;
-        let verdict = app.verifier.verify_key(&presented, requirement);
+        let verdict = judge(app, &presented, requirement);
         limits::count(app, parts, &verdict)?;
         let key = verdict.map_err(|error| problem(error, requirement))?;
         tracing::Span::current().record("key", key.id().0);
-        Ok(Self(Caller { key, presented, request_id: RequestId::of(parts), requirement }, PhantomData))
+        let (request_id, patience) = (RequestId::of(parts), effective::patience(&parts.headers));
+        Ok(Self(Caller { key, presented, request_id, patience, requirement }, PhantomData))
     }
+}
+
+/// Whoever does not know for certain who is alive lets nobody in.
+fn judge(app: &App, presented: &ApiKey, requirement: Requirement) -> Result<VerifiedKey, VerifyError> {
+    app.verifier.index().is_fit(app.clock.moment())?;
+    app.verifier.verify_key(presented, requirement)
 }
 
 /// The credential: one header, `Bearer` in any case, one space, one value (contract section 4).

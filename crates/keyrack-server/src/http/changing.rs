@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 
 use super::body;
 use super::caller::Caller;
+use super::effective;
 use super::fields::Fields;
 use super::problem::{self, Code, Problem};
 use super::project_keys::Door;
@@ -34,6 +35,7 @@ const MOST_ATTEMPTS: u32 = 20;
 const LONGEST_PAUSE: Duration = Duration::from_millis(30);
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const X_KEYRACK_SEQ: HeaderName = HeaderName::from_static("x-keyrack-seq");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// A request for a change, read to its end.
@@ -241,8 +243,11 @@ where
             Err(refusal) => Some(Err(Failed::from(refusal))),
         };
         if let Some(reply) = reply {
+            let seq = writing.position();
             writing.abandon().await;
-            return reply;
+            let mut reply = reached(app, caller, seq, reply?).await;
+            reply.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+            return Ok(reply);
         }
     }
     let outcome = match checked {
@@ -250,7 +255,12 @@ where
         Err(problem) => Err(Failed::Final(problem.clone())),
     };
     let reply = match (outcome, kept) {
-        (Ok(body), _) => ReplyBody { status: 200, body },
+        (Ok(mut body), _) => {
+            if writing.narrows() {
+                effective::leave_open(&mut body);
+            }
+            ReplyBody { status: 200, body }
+        }
         (Err(Failed::Final(problem)), Some(_)) if is_kept(problem.status()) => {
             writing.start_over().await?;
             let body = problem.body(&app.problem_types, caller.request_id.as_str());
@@ -265,9 +275,20 @@ where
         let kept = repeatable.seal(&reply, writing.now(), app.random.as_ref());
         writing.keep_reply(repeatable.lookup(), &kept).await?;
     }
-    writing.commit().await?;
+    let seq = writing.commit().await?;
     crash_point("before-reply");
-    Ok(respond(reply))
+    Ok(reached(app, caller, seq, reply).await)
+}
+
+/// The reply to a change, once that is everywhere if it takes something away.
+async fn reached(app: &App, caller: &Caller, seq: i64, mut reply: ReplyBody) -> Response {
+    if effective::is_open(&reply.body) {
+        let effective = app.store.await_everywhere(seq, caller.patience).await;
+        effective::close(&mut reply.body, &effective);
+    }
+    let mut response = respond(reply);
+    response.headers_mut().insert(X_KEYRACK_SEQ, HeaderValue::from(seq));
+    response
 }
 
 /// Runs in a task of its own: when the client goes away, what was begun is finished all the same.
@@ -291,16 +312,14 @@ const fn is_kept(status: u16) -> bool {
 async fn replay(
     writing: &mut Writing,
     repeatable: &Repeatable,
-) -> Result<Option<Result<Response, Failed>>, StoreError> {
+) -> Result<Option<Result<ReplyBody, Failed>>, StoreError> {
     let Some(kept) = writing.reply(repeatable.lookup()).await? else { return Ok(None) };
     if !repeatable.is_answered_by(&kept) {
         let message = "This Idempotency-Key was used for a request with another method, path or body. Use a new one.";
         return Ok(Some(Err(Failed::Final(Problem::new(Code::IdempotencyKeyMismatch, message)))));
     }
     let damaged = || StoreError::Damaged { what: "a kept reply cannot be opened".to_owned() };
-    let mut reply = respond(repeatable.open(&kept).ok_or_else(damaged)?);
-    reply.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
-    Ok(Some(Ok(reply)))
+    Ok(Some(Ok(repeatable.open(&kept).ok_or_else(damaged)?)))
 }
 
 /// A reply that is ready to be sent.

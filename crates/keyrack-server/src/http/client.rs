@@ -8,7 +8,7 @@ use axum::response::Response;
 use super::audit_events;
 use super::caller::{As, ProjectAdmin, ProjectKey};
 use super::described::{AuditParams, ListParams, OnceHeader, Refused, UsageParams};
-use super::ended::Ended;
+use super::effective::Reached;
 use super::keys::{ChangeKey, CreateKey, KeyBody};
 use super::paging::Page;
 use super::path::Ids;
@@ -78,7 +78,7 @@ pub(super) async fn read_key(
     patch, path = "/api/client/keys/{keyId}", operation_id = "changeKey", tag = "Project keys",
     params(("keyId" = i64, Path, description = "Number of the key", example = 4), OnceHeader),
     request_body = ChangeKey,
-    responses((status = 200, description = "The key as it is now, masked", body = KeyBody<'static>), Refused)
+    responses((status = 200, description = "The key as it is now, masked", body = Reached<KeyBody<'static>>), Refused)
 )]
 pub(super) async fn change_key(
     State(app): State<Arc<App>>,
@@ -95,7 +95,7 @@ pub(super) async fn change_key(
 #[utoipa::path(
     delete, path = "/api/client/keys/{keyId}", operation_id = "revokeKey", tag = "Project keys",
     params(("keyId" = i64, Path, description = "Number of the key", example = 4)),
-    responses((status = 200, description = "The key, dead", body = Ended<KeyBody<'static>>), Refused)
+    responses((status = 200, description = "The key, dead", body = Reached<KeyBody<'static>>), Refused)
 )]
 pub(super) async fn revoke_key(
     State(app): State<Arc<App>>,

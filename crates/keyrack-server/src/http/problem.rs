@@ -315,7 +315,9 @@ impl From<StoreError> for Problem {
                 "The disk is full: nothing was changed. Keys still verify and can still be revoked. Free some space.",
             )
             .retry_after(30),
-            StoreError::Busy | StoreError::Conflict => Self::unavailable("Another change is taking long; nothing was changed. Try again."),
+            StoreError::Busy | StoreError::Conflict => {
+                Self::unavailable("Another change is taking long; nothing was changed. Try again.")
+            }
             StoreError::OutcomeUnknown(_) => Self::unavailable(
                 "The change may or may not have been made. Send it again, with the same Idempotency-Key if it had one.",
             ),

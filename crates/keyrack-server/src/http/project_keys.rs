@@ -9,7 +9,6 @@ use keyrack::{Holder, OrganizationRole, ProjectRole, VerifiedKey};
 use super::body;
 use super::caller::Caller;
 use super::changing::{self, Asked, Job};
-use super::ended::Ended;
 use super::keys::{KeyBody, parse_new, parse_patch};
 use super::path::project_id;
 use super::problem::Problem;
@@ -109,7 +108,7 @@ pub(super) async fn revoke(app: Arc<App>, caller: Caller, door: Door, id: i64) -
             }
             let key = keys::revoke(writing, Place::Project(opened?.project), id, &caller.by()).await?;
             let last_use = writing.last_use(key.id).await?;
-            Ok(to_json(&Ended::everywhere(KeyBody::masked(&key, last_use.as_ref())?)))
+            Ok(to_json(&KeyBody::masked(&key, last_use.as_ref())?))
         })
     })
     .await

@@ -18,6 +18,15 @@ pub(super) use self::pool::Pool;
 pub use self::postgres::{Server, ServerUrlError};
 pub(super) use self::statement::{Statement, Value};
 
+/// Whether other processes are told of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Others {
+    /// It holds a change, which they want to know.
+    AreTold,
+    /// It holds nothing for them.
+    NeedNotKnow,
+}
+
 /// A connection to the one or the other.
 pub enum Connection {
     /// To a file.
@@ -32,11 +41,10 @@ impl Connection {
     /// Runs words that have no values, of which none came from outside.
     pub(super) async fn run(&mut self, words: &'static str) -> Result<(), DatabaseError> {
         match self {
-            Self::Sqlite(connection) => drop(sqlx::query(words).execute(connection).await?),
-            Self::PooledSqlite(connection) => drop(sqlx::query(words).execute(&mut **connection).await?),
-            Self::Postgres(session) => session.run(words).await?,
+            Self::Sqlite(connection) => Ok(sqlx::query(words).execute(connection).await.map(|_| ())?),
+            Self::PooledSqlite(connection) => Ok(sqlx::query(words).execute(&mut **connection).await.map(|_| ())?),
+            Self::Postgres(session) => session.run(words).await,
         }
-        Ok(())
     }
 
     /// Begins to read what is committed now, and nothing that comes after.
@@ -58,10 +66,10 @@ impl Connection {
     }
 
     /// Commits. What comes back as `Ok` is as durable as the database can make it.
-    pub(super) async fn commit(&mut self) -> Result<(), DatabaseError> {
+    pub(super) async fn commit(&mut self, others: Others) -> Result<(), DatabaseError> {
         match self {
             Self::Sqlite(_) | Self::PooledSqlite(_) => self.run("COMMIT").await,
-            Self::Postgres(session) => session.commit().await,
+            Self::Postgres(session) => session.commit(others).await,
         }
     }
 

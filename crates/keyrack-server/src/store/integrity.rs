@@ -72,11 +72,7 @@ impl Store {
         Ok(loaded)
     }
 
-    async fn load_a<K: Table>(
-        &self,
-        on: &mut Connection,
-        mut each: impl FnMut(&K) + Send,
-    ) -> Result<Read, StoreError> {
+    async fn load_a<K: Table>(&self, on: &mut Connection, mut each: impl FnMut(&K) + Send) -> Result<Read, StoreError> {
         let mut read = Read::default();
         sql::for_each_live::<K>(on, |row| match self.authentic_form::<K>(row) {
             Ok((found, form)) => {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod keys;
+mod nodes;
 mod pages;
 mod policies;
 mod replies;
@@ -10,12 +11,12 @@ mod usage;
 
 use std::future::Future;
 
-
 pub(super) use self::audit::{
     Head, audit_entries_after, audit_head, entry_of, for_each_audit_entry, insert_audit_entries, insert_audit_head,
     set_audit_head, take_seqs, targets_between,
 };
 pub(super) use self::keys::{count_live_keys, key_ever, live_keys};
+pub(super) use self::nodes::{beat, enlist, leave, nodes, strike_off};
 pub(super) use self::pages::{anchor_of, key_of_member, page};
 pub(super) use self::policies::public_keys;
 pub(super) use self::replies::{delete_expired_replies, insert_reply, reply};
@@ -58,8 +59,14 @@ pub trait Table: Kept + Sized + Send + Sync {
         Effect::Other { reference, version, is_live, is_suspended: false }
     }
 
+    /// Whether a change takes something away, so that it must be everywhere before it is said to be.
+    fn narrows(before: Option<&Self>, after: &Self) -> bool {
+        before.is_some() && !after.is_live()
+    }
+
     /// Finds a row by its place, only if the thing is in use there.
-    fn find(on: &mut Connection, place: Self::Place) -> impl Future<Output = Result<Option<Row>, DatabaseError>> + Send;
+    fn find(on: &mut Connection, place: Self::Place)
+    -> impl Future<Output = Result<Option<Row>, DatabaseError>> + Send;
 
     /// Writes a new row.
     fn insert(&self, on: &mut Connection, mac: &[u8]) -> impl Future<Output = Result<(), DatabaseError>> + Send;

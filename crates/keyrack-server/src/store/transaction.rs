@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
 
-use super::database::{Connection, DatabaseError};
-use super::writing::Log;
+use super::database::{Connection, DatabaseError, Others};
 use super::relied_on::ReliedOn;
+use super::writing::Log;
 use super::{Effect, Followed, Store, StoreError, sql};
 use crate::clock::Timestamp;
 use crate::crash::crash_point;
@@ -70,6 +70,8 @@ pub struct Writing {
     /// How far the log was in force when this began.
     pub(super) begun_at: i64,
     pub(super) relied_on: ReliedOn,
+    /// Whether it takes something away.
+    pub(super) narrows: bool,
     pub(super) now: Timestamp,
 }
 
@@ -97,6 +99,7 @@ impl Store {
             newest: None,
             begun_at: 0,
             relied_on: ReliedOn::default(),
+            narrows: false,
             now,
         };
         match writing.open().await {
@@ -136,7 +139,7 @@ impl Store {
         let mut writing = self.begin(Need::Revocation).await?;
         // A change that is one: SQLite does not write what stays the same.
         sql::next_id(writing.connection()?, "settlement").await?;
-        writing.commit_or_fail().await
+        writing.commit_or_fail().await.map(|_| ())
     }
 
     /// Makes room for a revocation on a full disk.
@@ -155,19 +158,32 @@ impl Writing {
         }
         self.state.in_transaction = true;
         self.connection()?.begin_write().await?;
-        if is_new || self.store.database.is_shared() {
-            let store = Arc::clone(&self.store);
-            self.begun_at = store.catch_up(self.connection()?).await?;
-        }
+        let store = Arc::clone(&self.store);
+        self.begun_at = if is_new || store.is_shared() {
+            store.catch_up(self.connection()?).await?
+        } else {
+            store.followed.lock().await.seq
+        };
         Ok(())
     }
 
-    /// Commits, and brings the index up to date. When this returns `Ok`, the change is on disk and in force.
+    /// How far the log was in force when this began.
+    pub const fn position(&self) -> i64 {
+        self.begun_at
+    }
+
+    /// Whether what was written so far takes something away from a key.
+    pub const fn narrows(&self) -> bool {
+        self.narrows
+    }
+
+    /// Commits, and brings the index up to date. When this returns `Ok`, the change is on disk and in force; what comes back is how far
+    /// the log goes then.
     ///
     /// # Errors
     /// [`StoreError::Full`] if nothing was committed for want of room; [`StoreError::OutcomeUnknown`] if the database
     /// failed in the middle. That is settled in the background, as soon as the disk allows.
-    pub async fn commit(self) -> Result<(), StoreError> {
+    pub async fn commit(self) -> Result<i64, StoreError> {
         let store = Arc::clone(&self.store);
         let outcome = self.commit_or_fail().await;
         let is_open = matches!(outcome, Err(StoreError::OutcomeUnknown(_)));
@@ -177,10 +193,11 @@ impl Writing {
         outcome
     }
 
-    async fn commit_or_fail(mut self) -> Result<(), StoreError> {
+    async fn commit_or_fail(mut self) -> Result<i64, StoreError> {
         self.write_log().await?;
         crash_point("before-commit");
-        let committed = self.connection()?.commit().await;
+        let others = if self.newest.is_some() { Others::AreTold } else { Others::NeedNotKnow };
+        let committed = self.connection()?.commit(others).await;
         if let Err(error) = committed {
             return match error.into() {
                 StoreError::Unavailable(error) => Err(StoreError::OutcomeUnknown(error)),
@@ -203,9 +220,11 @@ impl Writing {
         if let Some(newest) = self.newest.take() {
             // The newest hash in a place of its own: a log that was cut short shows against it.
             tracing::info!(seq = newest.seq, hash = data_encoding::HEXLOWER.encode(&newest.hash), "committed");
+            let seq = newest.seq;
             self.store.follow_own(newest).await;
+            return Ok(seq);
         }
-        Ok(())
+        Ok(self.begun_at)
     }
 
     /// Ends the transaction without a trace.
@@ -226,6 +245,7 @@ impl Writing {
         self.log = Log::default();
         self.newest = None;
         self.relied_on = ReliedOn::default();
+        self.narrows = false;
         self.open().await
     }
 

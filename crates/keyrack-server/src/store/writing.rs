@@ -256,6 +256,7 @@ impl Writing {
         let come = after.is_live().then(|| self.store.summand(after));
         self.log.moved = gone.iter().fold(self.log.moved, LiveSum::without);
         self.log.moved = come.iter().fold(self.log.moved, LiveSum::with);
+        self.narrows |= K::narrows(before, after);
         self.log.events.push(event);
         self.effects.push(after.effect());
     }

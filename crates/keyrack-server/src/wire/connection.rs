@@ -362,6 +362,7 @@ impl Connection {
                 if count < input.len() && self.reading == Reading::Ready {
                     self.reading = Reading::Drained;
                 }
+                desk.read_time_again();
                 if let Some(got) = input.get_mut(..count) {
                     answered = self.take_in(got, desk);
                     // Nothing that a client sent stays where the next client's bytes go.

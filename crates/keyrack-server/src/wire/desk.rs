@@ -70,6 +70,14 @@ impl Desk {
         self.date.set(self.now.unix_seconds);
     }
 
+    /// Reads the clocks once more, behind what was just read from a connection. A process may be stopped at any moment, and what was
+    /// sent meanwhile must not be answered as if no time had passed.
+    pub(super) fn read_time_again(&mut self) {
+        if self.service.must_know_the_time() {
+            self.read_time();
+        }
+    }
+
     /// Answers the request at the front of `bytes`, if it is whole. The reply goes to the end of the output.
     pub(super) fn answer(&mut self, bytes: &[u8], peer: Peer) -> Step {
         let mut room = head::room();

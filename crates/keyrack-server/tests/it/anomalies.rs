@@ -7,15 +7,10 @@ use keyrack_server::keys;
 use keyrack_server::place::Place;
 use keyrack_server::store::{By, Need};
 use serde_json::json;
-use sqlx::{Connection as _, SqliteConnection};
 
 use crate::app::{Reply, TestApp};
 
 const KEYS: &str = "/api/client/keys";
-
-async fn run(database: &mut SqliteConnection, statement: String) {
-    sqlx::query(sqlx::AssertSqlSafe(statement)).execute(database).await.unwrap();
-}
 
 async fn attempts(app: &TestApp, target: &str) -> Vec<Reply> {
     let once = [("Idempotency-Key", "anomaly")];
@@ -34,7 +29,7 @@ async fn a_change_whose_nth_statement_fails_did_not_happen() {
     let target = format!("{KEYS}/{id}");
     let before = app.call(("GET", "/api/client/keys?limit=-1"), None).await.text;
     let report = app.app.store.verify_audit().await.unwrap();
-    let mut database = SqliteConnection::connect(&format!("sqlite:{}", app.database().display())).await.unwrap();
+    let mut database = app.beside().await;
 
     // Which of create with an Idempotency-Key, patch and delete each failing statement belongs to.
     let statements = [
@@ -46,11 +41,8 @@ async fn a_change_whose_nth_statement_fails_did_not_happen() {
         ("INSERT", "replies", [true, false, false]),
     ];
     for (verb, table, hurts) in statements {
-        let trigger = format!(
-            "CREATE TRIGGER broken BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'broken on purpose'); END"
-        );
         for (at, hurt) in hurts.into_iter().enumerate().filter(|(_, hurt)| *hurt) {
-            run(&mut database, trigger.clone()).await;
+            database.break_it(verb, table, "").await;
             let reply = match at {
                 0 => {
                     app.call_with(
@@ -66,7 +58,7 @@ async fn a_change_whose_nth_statement_fails_did_not_happen() {
             };
             assert!(hurt && reply.status == 503, "{verb} {table}: {}", reply.text);
             assert!(reply.headers.contains_key("retry-after"));
-            run(&mut database, "DROP TRIGGER broken".to_owned()).await;
+            database.mend(verb, table).await;
             assert_eq!(app.call(("GET", "/api/client/keys?limit=-1"), None).await.text, before, "{verb} {table}");
             assert_eq!(app.call_with(&value, ("GET", KEYS), None, &[]).await.status, 200, "the key still passes");
             assert_eq!(app.app.store.verify_audit().await.unwrap(), report, "{verb} {table}");
@@ -131,8 +123,8 @@ async fn a_damaged_row_hurts_nobody_else_and_can_be_killed() {
     let app = TestApp::new().await;
     app.create(json!({"name": "older"})).await;
     let (id, value) = app.create(json!({"name": "damaged", "role": "admin"})).await;
-    let mut database = SqliteConnection::connect(&format!("sqlite:{}", app.database().display())).await.unwrap();
-    run(&mut database, format!("UPDATE api_keys SET mac = x'00' WHERE id = {id}")).await;
+    let mut database = app.beside().await;
+    database.run(format!("UPDATE api_keys SET mac = x'00' WHERE id = {id}")).await;
 
     let first = app.call(("GET", "/api/client/keys?limit=1"), None).await.json();
     assert_eq!(first["results"], json!([]));
@@ -152,11 +144,11 @@ async fn a_row_put_back_while_the_server_runs_is_not_authenticated_anew() {
     let app = TestApp::new().await;
     let (id, value) = app.create(json!({"name": "leaked", "role": "admin"})).await;
     let target = format!("{KEYS}/{id}");
-    let mut database = SqliteConnection::connect(&format!("sqlite:{}", app.database().display())).await.unwrap();
-    run(&mut database, "CREATE TABLE kept AS SELECT * FROM api_keys".to_owned()).await;
+    let mut database = app.beside().await;
+    database.run("CREATE TABLE kept AS SELECT * FROM api_keys".to_owned()).await;
     assert_eq!(app.call(("DELETE", &target), None).await.status, 200);
-    run(&mut database, format!("DELETE FROM api_keys WHERE id = {id}")).await;
-    run(&mut database, format!("INSERT INTO api_keys SELECT * FROM kept WHERE id = {id}")).await;
+    database.run(format!("DELETE FROM api_keys WHERE id = {id}")).await;
+    database.run(format!("INSERT INTO api_keys SELECT * FROM kept WHERE id = {id}")).await;
 
     assert_eq!(app.call(("PATCH", &target), Some(json!({"name": "back"}))).await.status, 500);
     assert_eq!(app.call(("DELETE", &target), None).await.status, 500);

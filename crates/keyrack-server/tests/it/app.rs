@@ -1,6 +1,6 @@
 //! The whole application in process: a real store, a clock that stands still, random bytes from a seed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -17,12 +17,12 @@ use keyrack_server::installation::{self, FirstKeys};
 use keyrack_server::limits::{Limits, Rates, Tier};
 use keyrack_server::random::Random;
 use keyrack_server::root_key::RootKey;
-use keyrack_server::store::{Database, Store};
+use keyrack_server::store::Store;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tower::ServiceExt as _;
 
-use crate::postgres::new_database;
+use crate::database::{self, Beside, Place};
 
 /// 2026-04-28T09:30:00.123Z
 const START: i64 = 1_777_368_600_123_456;
@@ -62,19 +62,38 @@ pub(crate) struct TestApp {
     pub(crate) app: Arc<App>,
     pub(crate) clock: Arc<FrozenClock>,
     pub(crate) first_keys: FirstKeys,
-    database: Database,
+    place: Place,
     dir: tempfile::TempDir,
 }
 
 async fn open(
-    database: &Database,
+    place: &Place,
     dir: &Path,
     root_key: &RootKey,
     verifier: &Arc<Verifier>,
     clock: &Arc<FrozenClock>,
 ) -> Arc<Store> {
-    let (database, verifier, clock) = (database.clone(), Arc::clone(verifier), Arc::clone(clock));
+    let (database, verifier, clock) = (place.database(), Arc::clone(verifier), Arc::clone(clock));
     Store::open(database, dir, root_key, verifier, Vec::new(), clock).await.unwrap()
+}
+
+/// A node beside the one of a [`TestApp`].
+pub(crate) struct Node {
+    router: Router,
+    pub(crate) app: Arc<App>,
+    _dir: tempfile::TempDir,
+}
+
+impl Node {
+    /// Sends a request with a key, and a JSON body if there is one.
+    pub(crate) async fn call(&self, key: &str, (method, path): (&str, &str), body: Option<Value>) -> Reply {
+        let request = Request::builder().method(method).uri(path).header("Authorization", format!("Bearer {key}"));
+        let request = match body {
+            Some(body) => request.header("Content-Type", "application/json").body(Body::from(body.to_string())),
+            None => request.body(Body::empty()),
+        };
+        reply_of(self.router.clone().oneshot(request.unwrap()).await.unwrap()).await
+    }
 }
 
 /// A reply with what matters of it.
@@ -88,6 +107,13 @@ pub(crate) struct Reply {
 impl Reply {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// The body, and not how far it has reached.
+    pub(crate) fn without_reach(&self) -> Value {
+        let mut json = self.json();
+        json.as_object_mut().unwrap().remove("effective");
+        json
     }
 
     /// Status line, headers and indented body, as snapshots hold it.
@@ -169,37 +195,70 @@ impl TestApp {
         Self::with_limits(plenty()).await
     }
 
+    /// On PostgreSQL, whatever the others are made on.
+    pub(crate) async fn shared() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::Schema(database::new_schema().await);
+        Self::in_place(plenty(), dir, place).await
+    }
+
     pub(crate) async fn with_limits(limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let place = Place::new(dir.path()).await;
+        Self::in_place(limits, dir, place).await
+    }
+
+    async fn in_place(limits: Limits, dir: tempfile::TempDir, place: Place) -> Self {
         let random = Arc::new(SeededRandom(AtomicU64::new(0)));
         let clock = Arc::new(FrozenClock { now: AtomicI64::new(START), uptime: AtomicU64::new(UPTIME) });
         let root_key = RootKey::create(&dir.path().join("root.key"), random.as_ref()).unwrap();
         let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
-        let database = new_database(dir.path()).await;
-        let store = open(&database, dir.path(), &root_key, &verifier, &clock).await;
+        let store = open(&place, dir.path(), &root_key, &verifier, &clock).await;
         let first_keys = installation::set_up(&store, random.as_ref()).await.unwrap();
+        place.inject().await;
         store.load().await.unwrap();
+        store.join().await.unwrap();
         let types = "/docs/errors".to_owned();
         let app = Arc::new(App::new(store, verifier, &root_key, limits, types, clock.clone(), random));
-        Self { router: http::service(Arc::clone(&app)), app, clock, first_keys, database, dir }
+        Self { router: http::service(Arc::clone(&app)), app, clock, first_keys, place, dir }
     }
 
     /// The same installation after a restart: all it knows is what it had on disk.
     pub(crate) async fn restarted(self) -> Self {
-        let Self { app, clock, first_keys, database, dir, .. } = self;
+        let Self { app, clock, first_keys, place, dir, .. } = self;
         app.store.close().await;
         let root_key = RootKey::load(&dir.path().join("root.key")).unwrap();
         let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
-        let store = open(&database, dir.path(), &root_key, &verifier, &clock).await;
+        let store = open(&place, dir.path(), &root_key, &verifier, &clock).await;
         assert!(store.was_set_up());
         store.load().await.unwrap();
+        store.join().await.unwrap();
         let (types, random) = (app.problem_types.clone(), Arc::clone(&app.random));
         let app = Arc::new(App::new(store, verifier, &root_key, plenty(), types, clock.clone(), random));
-        Self { router: http::service(Arc::clone(&app)), app, clock, first_keys, database, dir }
+        Self { router: http::service(Arc::clone(&app)), app, clock, first_keys, place, dir }
     }
 
-    pub(crate) fn database(&self) -> PathBuf {
-        self.data_dir().join("keyrack.db")
+    /// Another node of the same store.
+    pub(crate) async fn another_node(&self) -> Node {
+        let dir = tempfile::tempdir().unwrap();
+        let root_key = RootKey::load(&self.dir.path().join("root.key")).unwrap();
+        let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
+        let store = open(&self.place, dir.path(), &root_key, &verifier, &self.clock).await;
+        store.load().await.unwrap();
+        store.join().await.unwrap();
+        let (types, random) = (self.app.problem_types.clone(), Arc::clone(&self.app.random));
+        let app = Arc::new(App::new(store, verifier, &root_key, plenty(), types, self.clock.clone(), random));
+        Node { router: http::service(Arc::clone(&app)), app, _dir: dir }
+    }
+
+    /// A way around the server to what it keeps.
+    pub(crate) async fn beside(&self) -> Beside {
+        self.place.beside().await
+    }
+
+    /// The store is gone, and nothing brings it back.
+    pub(crate) async fn lose_the_store(&self) {
+        self.place.delete().await;
     }
 
     pub(crate) fn data_dir(&self) -> &Path {

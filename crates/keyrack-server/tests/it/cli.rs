@@ -392,6 +392,8 @@ fn config_check_shows_flag_before_environment_before_file_before_default() {
           trusted_proxies       127.0.0.0/8 ::1/128
           key_limits            
           limit_headers         x
+          database_url          
+          stale_limit           300s
           data_dir              ./keyrack-data
           root_key_file         ./keyrack-data/root.key
           log_level             debug

@@ -14,6 +14,7 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 6
         x-request-id: req_05GD3T67GRZPCPXQ3RJTMW5VDT
         spotzee-version: 2026-04-28
         cache-control: no-store
@@ -110,6 +111,7 @@ async fn create_takes_every_field_and_a_public_scope_makes_a_publishable_key() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 6
         x-request-id: req_05GD3T67GRZPCPXQ3RJTMW5VDT
         spotzee-version: 2026-04-28
         cache-control: no-store
@@ -241,6 +243,7 @@ async fn patch_changes_what_it_names_and_nothing_else() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 7
         x-request-id: req_MCQWVEPS67B0MCRK91APVGRKV9
         spotzee-version: 2026-04-28
         cache-control: no-store
@@ -249,7 +252,7 @@ async fn patch_changes_what_it_names_and_nothing_else() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 394
+        content-length: 412
 
         {
           "id": 4,
@@ -274,7 +277,8 @@ async fn patch_changes_what_it_names_and_nothing_else() {
           "last_changed_by": {
             "kind": "secret_key",
             "id": 3
-          }
+          },
+          "effective": "all"
         }
     "#]]
     .assert_eq(&patched.snapshot());
@@ -326,6 +330,7 @@ async fn delete_kills_at_once_and_for_ever() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 7
         x-request-id: req_MCQWVEPS67B0MCRK91APVGRKV9
         spotzee-version: 2026-04-28
         cache-control: no-store

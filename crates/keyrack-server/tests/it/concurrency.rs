@@ -13,9 +13,9 @@ use keyrack_server::projects;
 use keyrack_server::store::{By, Need, Writing};
 use keyrack_server::tenancy::Standing;
 use serde_json::{Value, json};
-use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use crate::app::{Reply, TestApp};
+use crate::database::Beside;
 
 const ROUNDS: u64 = 18;
 const TASKS: u64 = 16;
@@ -194,19 +194,20 @@ fn is_admin(app: &TestApp, value: &str) -> bool {
 }
 
 /// What the store holds of a key, and of what it belongs to: whether all of that is alive.
-async fn is_alive(database: &mut SqliteConnection, id: i64) -> bool {
-    let row = sqlx::query(
-        "SELECT api_keys.revoked_at IS NULL AND projects.archived_at IS NULL AND organizations.archived_at IS NULL \
-         AND organizations.standing = 0 FROM api_keys JOIN organizations ON organizations.id = api_keys.organization_id \
-         LEFT JOIN projects ON projects.id = api_keys.project_id WHERE api_keys.id = $1",
+async fn is_alive(database: &mut Beside, id: i64) -> bool {
+    let alive = format!(
+        "SELECT COUNT(*) FROM api_keys JOIN organizations ON organizations.id = api_keys.organization_id \
+         LEFT JOIN projects ON projects.id = api_keys.project_id WHERE api_keys.id = {id} \
+         AND api_keys.revoked_at IS NULL AND projects.archived_at IS NULL AND organizations.archived_at IS NULL \
+         AND organizations.standing = 0"
     );
-    row.bind(id).fetch_one(database).await.unwrap().get::<i64, _>(0) == 1
+    database.number(alive).await == 1
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_key_lives_beneath_what_ended_or_is_suspended() {
     let app = Arc::new(TestApp::new().await);
-    let mut database = SqliteConnection::connect(&format!("sqlite:{}", app.database().display())).await.unwrap();
+    let mut database = app.beside().await;
     let (mut live, mut dead) = (0, 0);
     for round in 0..ROUNDS {
         let arena = Arc::new(Arena::new(Arc::clone(&app), &format!("arena-{round}")).await);

@@ -21,7 +21,7 @@ use keyrack_server::keys::{self, KeyPatch, Labels, NewKey, Powers};
 use keyrack_server::place::{Place, ProjectCaller};
 use keyrack_server::random::{self, OsRandom};
 use keyrack_server::serve::{self, Installation, ServeError};
-use keyrack_server::store::{DatabaseError, By, DATABASE_FILE, Need, StoreError};
+use keyrack_server::store::{By, DATABASE_FILE, DatabaseError, Need, StoreError};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;

@@ -5,10 +5,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::app::TestApp;
+use crate::database::Beside;
 use crate::server::{Server, init, keyrack};
 
 // ---- statements that fail ------------------------------------------------------------------------------------------
@@ -107,14 +107,10 @@ fn policy() -> Value {
     json!({"policies": [{"name": "default", "read": "support", "write": "editor", "rules": [rule]}]})
 }
 
-async fn run(database: &mut SqliteConnection, statement: String) {
-    sqlx::query(sqlx::AssertSqlSafe(statement)).execute(database).await.unwrap();
-}
-
 /// An installation with a member, a system key, another organization that is suspended, and every key there is.
 struct Ground {
     app: TestApp,
-    database: SqliteConnection,
+    database: Beside,
     never: i64,
     member: i64,
     system: i64,
@@ -124,7 +120,7 @@ struct Ground {
 impl Ground {
     async fn new() -> Self {
         let app = TestApp::new().await;
-        let database = SqliteConnection::connect(&format!("sqlite:{}", app.database().display())).await.unwrap();
+        let database = app.beside().await;
         let others = app.install_others().await;
         let owner = ("POST", "/api/operator/organizations/2/suspend");
         assert_eq!(app.as_operator(owner, None).await.status, 200);
@@ -178,13 +174,11 @@ impl Ground {
     }
 
     async fn break_it(&mut self, (verb, table): (&str, &str), when: &str) {
-        let name = format!("broken_{verb}_{table}");
-        let on = format!("CREATE TRIGGER {name} BEFORE {verb} ON {table} {when}");
-        run(&mut self.database, format!("{on} BEGIN SELECT RAISE(ABORT, 'broken on purpose'); END")).await;
+        self.database.break_it(verb, table, when).await;
     }
 
     async fn mend(&mut self, (verb, table): (&str, &str)) {
-        run(&mut self.database, format!("DROP TRIGGER broken_{verb}_{table}")).await;
+        self.database.mend(verb, table).await;
     }
 }
 
@@ -197,7 +191,7 @@ async fn a_change_is_done_whole_or_not_at_all() {
         for statement in &change.does {
             // Of several rows any one may be the one that fails.
             let many = if statement == &("UPDATE", "api_keys") { 20 } else { 0 };
-            for when in (0..=many).map(|id| if id == 0 { String::new() } else { format!("WHEN NEW.id = {id}") }) {
+            for when in (0..=many).map(|id| if id == 0 { String::new() } else { format!("NEW.id = {id}") }) {
                 ground.break_it(*statement, &when).await;
                 let is_touched = when.is_empty() || ground.touches(&change, &when).await;
                 if is_touched {
@@ -232,8 +226,7 @@ impl Ground {
         };
         let id = when.rsplit(' ').next().unwrap();
         let statement = format!("SELECT COUNT(*) FROM api_keys WHERE {beneath} AND revoked_at IS NULL AND id = {id}");
-        let found = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(statement));
-        found.fetch_one(&mut self.database).await.unwrap() == 1
+        self.database.number(statement).await == 1
     }
 }
 

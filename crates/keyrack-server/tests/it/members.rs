@@ -28,6 +28,7 @@ async fn give_lets_a_member_in_at_once() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 7
         x-request-id: req_3BDRZ5JWFMN55Z9B4AWDNB6F4R
         spotzee-version: 2026-04-28
         cache-control: no-store
@@ -116,6 +117,7 @@ async fn take_shuts_a_member_out_at_once() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 8
         x-request-id: req_3BDRZ5JWFMN55Z9B4AWDNB6F4R
         spotzee-version: 2026-04-28
         cache-control: no-store

@@ -16,6 +16,7 @@ async fn create_gives_the_value_once() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 6
         x-request-id: req_05GD3T67GRZPCPXQ3RJTMW5VDT
         spotzee-version: 2026-04-28
         cache-control: no-store
@@ -125,6 +126,7 @@ async fn delete_kills_at_once_and_for_ever() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 7
         x-request-id: req_MCQWVEPS67B0MCRK91APVGRKV9
         spotzee-version: 2026-04-28
         cache-control: no-store

@@ -19,6 +19,7 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 6
         x-request-id: req_05GD3T67GRZPCPXQ3RJTMW5VDT
         spotzee-version: 2026-04-28
         cache-control: no-store
@@ -169,6 +170,7 @@ async fn patch_changes_what_it_names_and_nothing_else() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 7
         x-request-id: req_MCQWVEPS67B0MCRK91APVGRKV9
         spotzee-version: 2026-04-28
         cache-control: no-store
@@ -177,7 +179,7 @@ async fn patch_changes_what_it_names_and_nothing_else() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 280
+        content-length: 298
 
         {
           "id": 4,
@@ -195,11 +197,12 @@ async fn patch_changes_what_it_names_and_nothing_else() {
           "last_changed_by": {
             "kind": "organization_key",
             "id": 2
-          }
+          },
+          "effective": "all"
         }
     "#]]
     .assert_eq(&patched.snapshot());
-    assert_eq!(app.does(app.owner(), ("GET", KEY), None).await, patched.json());
+    assert_eq!(app.does(app.owner(), ("GET", KEY), None).await, patched.without_reach());
     // The new role is in force at once, on the value that was given out.
     assert_eq!(app.does(&value, ("GET", ME), None).await["role"], "member");
     assert_eq!(app.ask(&value, ("GET", KEYS), None).await.status, 403);
@@ -230,6 +233,7 @@ async fn delete_kills_at_once_and_for_ever() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 7
         x-request-id: req_3BDRZ5JWFMN55Z9B4AWDNB6F4R
         spotzee-version: 2026-04-28
         cache-control: no-store

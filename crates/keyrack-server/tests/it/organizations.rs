@@ -19,6 +19,7 @@ async fn create_gives_the_organization_and_its_owner_key_once() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 7
         x-request-id: req_05GD3T67GRZPCPXQ3RJTMW5VDT
         spotzee-version: 2026-04-28
         cache-control: no-store
@@ -231,6 +232,7 @@ async fn suspend_shows_the_organization_as_it_is_then() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 8
         x-request-id: req_MCQWVEPS67B0MCRK91APVGRKV9
         spotzee-version: 2026-04-28
         cache-control: no-store
@@ -239,7 +241,7 @@ async fn suspend_shows_the_organization_as_it_is_then() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 260
+        content-length: 278
 
         {
           "id": 2,
@@ -257,12 +259,13 @@ async fn suspend_shows_the_organization_as_it_is_then() {
           "last_changed_by": {
             "kind": "operator_key",
             "id": 1
-          }
+          },
+          "effective": "all"
         }
     "#]]
     .assert_eq(&suspended.snapshot());
     assert_eq!(app.fate(&owner).await, Fate::Suspended);
-    assert_eq!(app.does(app.operator(), ("GET", ORGANIZATION), None).await, suspended.json());
+    assert_eq!(app.does(app.operator(), ("GET", ORGANIZATION), None).await, suspended.without_reach());
 }
 
 #[tokio::test]
@@ -275,6 +278,7 @@ async fn resume_shows_the_organization_as_it_is_then() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 9
         x-request-id: req_3BDRZ5JWFMN55Z9B4AWDNB6F4R
         spotzee-version: 2026-04-28
         cache-control: no-store
@@ -332,6 +336,7 @@ async fn archive_ends_all_of_it() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 13
         x-request-id: req_S4HNP5SMNCA46GGAAXAFZD5E8J
         spotzee-version: 2026-04-28
         cache-control: no-store

@@ -4,7 +4,6 @@ use axum::body::Body;
 use axum::http::Request;
 use keyrack::{Ask, AskedRequest, Now};
 use serde_json::{Value, json};
-use sqlx::{ConnectOptions as _, Executor as _};
 
 use super::app::{Reply, TestApp};
 
@@ -128,9 +127,8 @@ async fn it_is_in_force_after_a_restart_and_so_is_what_keys_are_frozen_at() {
 }
 
 /// Changes the rows of policies behind the server's back.
-async fn tamper(app: &TestApp, statement: &'static str) {
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(app.database());
-    options.connect().await.unwrap().execute(statement).await.unwrap();
+async fn tamper(app: &TestApp, statement: &str) {
+    app.beside().await.run(statement).await;
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ async fn create_gives_the_value_once_and_fills_in_the_defaults() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 6
         x-request-id: req_05GD3T67GRZPCPXQ3RJTMW5VDT
         spotzee-version: 2026-04-28
         cache-control: no-store
@@ -183,6 +184,7 @@ async fn patch_changes_what_it_names_and_nothing_else() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 7
         x-request-id: req_MCQWVEPS67B0MCRK91APVGRKV9
         spotzee-version: 2026-04-28
         cache-control: no-store
@@ -191,7 +193,7 @@ async fn patch_changes_what_it_names_and_nothing_else() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 408
+        content-length: 426
 
         {
           "id": 4,
@@ -216,7 +218,8 @@ async fn patch_changes_what_it_names_and_nothing_else() {
           "last_changed_by": {
             "kind": "organization_key",
             "id": 2
-          }
+          },
+          "effective": "all"
         }
     "#]]
     .assert_eq(&patched.snapshot());
@@ -232,6 +235,7 @@ async fn delete_kills_at_once_and_for_ever() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 7
         x-request-id: req_MCQWVEPS67B0MCRK91APVGRKV9
         spotzee-version: 2026-04-28
         cache-control: no-store

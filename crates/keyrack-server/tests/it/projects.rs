@@ -35,6 +35,7 @@ async fn create_takes_every_field() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 6
         x-request-id: req_05GD3T67GRZPCPXQ3RJTMW5VDT
         spotzee-version: 2026-04-28
         cache-control: no-store
@@ -208,6 +209,7 @@ async fn patch_changes_what_it_names_and_nothing_else() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 7
         x-request-id: req_XEDPFRGTS0YH9EDF5GQD24HQ7G
         spotzee-version: 2026-04-28
         cache-control: no-store

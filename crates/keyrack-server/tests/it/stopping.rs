@@ -1,19 +1,13 @@
 //! What must stop, stops: also if the row that says so is damaged or hidden while the server runs.
 
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
 use crate::app::TestApp;
 
 const KEYS: &str = "/api/client/keys";
 
-async fn database(app: &TestApp) -> SqliteConnection {
-    SqliteConnection::connect(&format!("sqlite:{}", app.database().display())).await.unwrap()
-}
-
 async fn tamper(app: &TestApp, statement: &str) {
-    let statement = format!("PRAGMA foreign_keys = OFF; {statement}");
-    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut database(app).await).await.unwrap();
+    app.beside().await.run(statement).await;
 }
 
 async fn status(app: &TestApp, key: &str) -> u16 {
@@ -112,10 +106,7 @@ async fn a_reply_is_kept_only_for_whom_the_project_lets_in() {
         app.call_with(&member, ("POST", "/api/admin/projects/1/keys"), body, &once).await
     };
     let give = async |role: &str| app.as_owner(("PUT", &place), Some(json!({"role": role}))).await.status;
-    let kept = async || {
-        let row = sqlx::query("SELECT COUNT(*) FROM replies").fetch_one(&mut database(&app).await).await.unwrap();
-        row.get::<i64, _>(0)
-    };
+    let kept = async || app.beside().await.number("SELECT COUNT(*) FROM replies").await;
     assert_eq!(create().await.status, 404);
     assert_eq!((give("support").await, create().await.status, kept().await), (200, 403, 0));
     assert_eq!(give("admin").await, 200);

@@ -17,6 +17,7 @@ async fn create_gives_the_value_once() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 6
         x-request-id: req_05GD3T67GRZPCPXQ3RJTMW5VDT
         spotzee-version: 2026-04-28
         cache-control: no-store
@@ -124,6 +125,7 @@ async fn rotate_kills_the_old_value_and_gives_a_new_one() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 8
         x-request-id: req_MCQWVEPS67B0MCRK91APVGRKV9
         spotzee-version: 2026-04-28
         cache-control: no-store
@@ -132,7 +134,7 @@ async fn rotate_kills_the_old_value_and_gives_a_new_one() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368671
         x-ratelimit-tier: starter
-        content-length: 448
+        content-length: 466
 
         {
           "id": 5,
@@ -158,7 +160,8 @@ async fn rotate_kills_the_old_value_and_gives_a_new_one() {
             "kind": "operator_key",
             "id": 1
           },
-          "replaces": 4
+          "replaces": 4,
+          "effective": "all"
         }
     "#]]
     .assert_eq(&rotated.snapshot());
@@ -192,6 +195,7 @@ async fn delete_kills_at_once_and_for_ever() {
     expect![[r#"
         200
         content-type: application/json
+        x-keyrack-seq: 7
         x-request-id: req_MCQWVEPS67B0MCRK91APVGRKV9
         spotzee-version: 2026-04-28
         cache-control: no-store

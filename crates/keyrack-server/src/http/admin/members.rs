@@ -12,7 +12,7 @@ use super::super::body::{self, Object};
 use super::super::caller::{As, OrganizationAdmin};
 use super::super::changing::{self, Asked, Job};
 use super::super::described::{ListParams, Refused};
-use super::super::ended::Ended;
+use super::super::effective::Reached;
 use super::super::fields::Fields;
 use super::super::paging::{self, Page};
 use super::super::path::{Ids, project_id};
@@ -128,7 +128,7 @@ pub(in crate::http) async fn list(
         ("keyId" = i64, Path, description = "Number of the organization's key", example = 5),
     ),
     request_body = GiveRole,
-    responses((status = 200, description = "The member", body = MemberBody<'static>), Refused)
+    responses((status = 200, description = "The member", body = Reached<MemberBody<'static>>), Refused)
 )]
 pub(in crate::http) async fn give(
     State(app): State<Arc<App>>,
@@ -156,7 +156,7 @@ pub(in crate::http) async fn give(
         ("projectId" = i64, Path, description = "Number of the project", example = 1),
         ("keyId" = i64, Path, description = "Number of the organization's key", example = 5),
     ),
-    responses((status = 200, description = "The member as it was", body = Ended<MemberBody<'static>>), Refused)
+    responses((status = 200, description = "The member as it was", body = Reached<MemberBody<'static>>), Refused)
 )]
 pub(in crate::http) async fn take(
     State(app): State<Arc<App>>,
@@ -168,7 +168,7 @@ pub(in crate::http) async fn take(
             let Job { caller, writing, .. } = job;
             let (_, own) = projects::reach(writing, &caller.key, project_id(project)).await?;
             let (key, member) = projects::take(writing, own, key, &caller.by()).await?;
-            Ok(to_json(&Ended::everywhere(MemberBody::of(&member, &key.name, key.mask.as_str()))))
+            Ok(to_json(&MemberBody::of(&member, &key.name, key.mask.as_str())))
         })
     })
     .await

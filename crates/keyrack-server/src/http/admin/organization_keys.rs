@@ -10,7 +10,7 @@ use super::super::body;
 use super::super::caller::{As, OrganizationOwner};
 use super::super::changing::{self, Asked, Job};
 use super::super::described::{ListParams, OnceHeader, Refused};
-use super::super::ended::Ended;
+use super::super::effective::Reached;
 use super::super::keys::{OrganizationKeyBody, parse_new_organization_key, parse_organization_key_patch};
 use super::super::paging::{self, Page};
 use super::super::path::Ids;
@@ -135,7 +135,7 @@ pub(in crate::http) async fn read(
     tag = "Organization keys",
     params(("keyId" = i64, Path, description = "Number of the key", example = 5), OnceHeader),
     request_body = ChangeOrganizationKey,
-    responses((status = 200, description = "The key as it is now, masked", body = OrganizationKeyBody<'static>), Refused)
+    responses((status = 200, description = "The key as it is now, masked", body = Reached<OrganizationKeyBody<'static>>), Refused)
 )]
 pub(in crate::http) async fn change(
     State(app): State<Arc<App>>,
@@ -162,7 +162,7 @@ pub(in crate::http) async fn change(
 #[utoipa::path(
     delete, path = "/api/admin/organizations/api-keys/{keyId}", operation_id = "revokeOrganizationKey",
     tag = "Organization keys", params(("keyId" = i64, Path, description = "Number of the key", example = 5)),
-    responses((status = 200, description = "The key, dead", body = Ended<OrganizationKeyBody<'static>>), Refused)
+    responses((status = 200, description = "The key, dead", body = Reached<OrganizationKeyBody<'static>>), Refused)
 )]
 pub(in crate::http) async fn revoke(
     State(app): State<Arc<App>>,
@@ -174,7 +174,7 @@ pub(in crate::http) async fn revoke(
             let Job { caller, writing, .. } = job;
             let place = Place::Organization(organization_of(&caller.key)?.organization);
             let key = keys::revoke(writing, place, id, &caller.by()).await?;
-            Ok(to_json(&Ended::everywhere(OrganizationKeyBody::masked(&key)?)))
+            Ok(to_json(&OrganizationKeyBody::masked(&key)?))
         })
     })
     .await

@@ -7,7 +7,7 @@ use axum::response::Response;
 
 use super::super::caller::{As, OrganizationMember};
 use super::super::described::{ListParams, OnceHeader, Refused, UsageParams};
-use super::super::ended::Ended;
+use super::super::effective::Reached;
 use super::super::keys::{ChangeKey, CreateKey, KeyBody};
 use super::super::paging::Page;
 use super::super::path::Ids;
@@ -83,7 +83,7 @@ pub(in crate::http) async fn read(
         OnceHeader,
     ),
     request_body = ChangeKey,
-    responses((status = 200, description = "The key as it is now, masked", body = KeyBody<'static>), Refused)
+    responses((status = 200, description = "The key as it is now, masked", body = Reached<KeyBody<'static>>), Refused)
 )]
 pub(in crate::http) async fn change(
     State(app): State<Arc<App>>,
@@ -104,7 +104,7 @@ pub(in crate::http) async fn change(
         ("projectId" = i64, Path, description = "Number of the project", example = 1),
         ("keyId" = i64, Path, description = "Number of the key", example = 4),
     ),
-    responses((status = 200, description = "The key, dead", body = Ended<KeyBody<'static>>), Refused)
+    responses((status = 200, description = "The key, dead", body = Reached<KeyBody<'static>>), Refused)
 )]
 pub(in crate::http) async fn revoke(
     State(app): State<Arc<App>>,

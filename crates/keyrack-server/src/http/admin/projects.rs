@@ -10,7 +10,7 @@ use super::super::body;
 use super::super::caller::{As, OrganizationAdmin, OrganizationMember, OrganizationOwner};
 use super::super::changing::{self, Asked, Job};
 use super::super::described::{ListParams, OnceHeader, Refused};
-use super::super::ended::{Archived, Ended};
+use super::super::effective::{Archived, Reached};
 use super::super::paging::{self, Page};
 use super::super::path::{Ids, project_id};
 use super::super::problem::Problem;
@@ -133,7 +133,7 @@ pub(in crate::http) async fn change(
         ("confirm" = Option<bool>, Query, description = "`true` to do it"),
     ),
     responses(
-        (status = 200, description = "The project, archived", body = Ended<Archived<ProjectBody<'static>>>),
+        (status = 200, description = "The project, archived", body = Reached<Archived<ProjectBody<'static>>>),
         Refused,
     )
 )]
@@ -154,7 +154,7 @@ pub(in crate::http) async fn archive(
             let Job { caller, writing, .. } = job;
             let (project, keys) = projects::archive(writing, own.organization, project_id(id), &caller.by()).await?;
             let body = ProjectBody::of(&project, ProjectRole::Admin);
-            Ok(to_json(&Ended::everywhere(Archived::with(body, keys))))
+            Ok(to_json(&Archived::with(body, keys)))
         })
     })
     .await

@@ -11,7 +11,7 @@ use super::super::body;
 use super::super::caller::{As, Operator};
 use super::super::changing::{self, Asked, Job};
 use super::super::described::{ListParams, OnceHeader, Refused};
-use super::super::ended::Ended;
+use super::super::effective::Reached;
 use super::super::keys::{OperatorKeyBody, parse_new_operator_key};
 use super::super::paging::{self, Page};
 use super::super::path::Ids;
@@ -105,7 +105,7 @@ pub(in crate::http) async fn list(
 #[utoipa::path(
     delete, path = "/api/operator/operator-keys/{keyId}", operation_id = "revokeOperatorKey", tag = "Operation",
     params(("keyId" = i64, Path, description = "Number of the key", example = 1)),
-    responses((status = 200, description = "The key, dead", body = Ended<OperatorKeyBody<'static>>), Refused)
+    responses((status = 200, description = "The key, dead", body = Reached<OperatorKeyBody<'static>>), Refused)
 )]
 pub(in crate::http) async fn revoke(
     State(app): State<Arc<App>>,
@@ -116,7 +116,7 @@ pub(in crate::http) async fn revoke(
         Box::pin(async move {
             let Job { caller, writing, .. } = job;
             let key = keys::revoke(writing, Place::Installation, id, &caller.by()).await?;
-            Ok(to_json(&Ended::everywhere(OperatorKeyBody::masked(&key))))
+            Ok(to_json(&OperatorKeyBody::masked(&key)))
         })
     })
     .await

@@ -11,7 +11,7 @@ use super::super::body::{self, Object};
 use super::super::caller::{As, Caller, Operator};
 use super::super::changing::{self, Asked, Job};
 use super::super::described::{ListParams, OnceHeader, Refused};
-use super::super::ended::{Archived, Ended};
+use super::super::effective::{Archived, Reached};
 use super::super::fields::Fields;
 use super::super::keys::OrganizationKeyBody;
 use super::super::paging::{self, Page};
@@ -197,7 +197,7 @@ pub(in crate::http) async fn read(
     post, path = "/api/operator/organizations/{organizationId}/suspend", operation_id = "suspendOrganization",
     tag = "Operation",
     params(("organizationId" = i64, Path, description = "Number of the organization", example = 2), OnceHeader),
-    responses((status = 200, description = "The organization, suspended", body = OrganizationBody<'static>), Refused)
+    responses((status = 200, description = "The organization, suspended", body = Reached<OrganizationBody<'static>>), Refused)
 )]
 pub(in crate::http) async fn suspend(
     State(app): State<Arc<App>>,
@@ -259,7 +259,7 @@ async fn set_standing(
         ("confirm" = Option<bool>, Query, description = "`true` to do it"),
     ),
     responses(
-        (status = 200, description = "The organization, archived", body = Ended<Archived<OrganizationBody<'static>>>),
+        (status = 200, description = "The organization, archived", body = Reached<Archived<OrganizationBody<'static>>>),
         Refused,
     )
 )]
@@ -280,7 +280,7 @@ pub(in crate::http) async fn archive(
             let Job { caller, writing, .. } = job;
             let (organization, keys) = organizations::archive(writing, id, &caller.by()).await?;
             let body = OrganizationBody::of(&organization, Beneath::default());
-            Ok(to_json(&Ended::everywhere(Archived::with(body, keys))))
+            Ok(to_json(&Archived::with(body, keys)))
         })
     })
     .await

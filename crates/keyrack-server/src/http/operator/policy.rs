@@ -14,6 +14,7 @@ use super::super::body;
 use super::super::caller::{As, Operator};
 use super::super::changing::{self, Job};
 use super::super::described::Refused;
+use super::super::effective::Reached;
 use super::super::problem::{Code, Fault, Problem};
 use super::super::{ok, to_json};
 use crate::actor::ActorBody;
@@ -123,7 +124,7 @@ pub(in crate::http) async fn read(State(app): State<Arc<App>>, As(..): As<Operat
         ("dry_run" = Option<bool>, Query, description = "Only say what would become of it")
     ),
     request_body(content = Object, description = "The document: `{\"policies\": [...]}`"),
-    responses((status = 200, description = "The policy in force now", body = OutcomeBody<'static>), Refused)
+    responses((status = 200, description = "The policy in force now", body = Reached<OutcomeBody<'static>>), Refused)
 )]
 pub(in crate::http) async fn apply(
     State(app): State<Arc<App>>,

@@ -11,7 +11,7 @@ use super::super::body;
 use super::super::caller::{As, Operator};
 use super::super::changing::{self, Asked, Job};
 use super::super::described::{ListParams, OnceHeader, Refused};
-use super::super::ended::Ended;
+use super::super::effective::Reached;
 use super::super::keys::{CreateKey, KeyBody, parse_new};
 use super::super::paging::{self, Page};
 use super::super::path::{Ids, project_id};
@@ -131,7 +131,7 @@ pub(in crate::http) async fn rotate(
         ("projectId" = i64, Path, description = "Number of the project", example = 1),
         ("keyId" = i64, Path, description = "Number of the key", example = 8),
     ),
-    responses((status = 200, description = "The key, dead", body = Ended<KeyBody<'static>>), Refused)
+    responses((status = 200, description = "The key, dead", body = Reached<KeyBody<'static>>), Refused)
 )]
 pub(in crate::http) async fn revoke(
     State(app): State<Arc<App>>,
@@ -150,7 +150,7 @@ pub(in crate::http) async fn revoke(
             let (_, place) = opened?;
             let key = keys::revoke(writing, Place::System(place.project), id, &caller.by()).await?;
             let last_use = writing.last_use(key.id).await?;
-            Ok(to_json(&Ended::everywhere(KeyBody::masked(&key, last_use.as_ref())?)))
+            Ok(to_json(&KeyBody::masked(&key, last_use.as_ref())?))
         })
     })
     .await

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::pool::SessionPool;
 use super::postgres::{self, Server};
@@ -14,8 +15,13 @@ use crate::store::StoreError;
 pub enum Database {
     /// In a file of SQLite.
     File(PathBuf),
-    /// At a PostgreSQL server, beside whatever else writes there.
-    Server(Arc<Server>),
+    /// At a PostgreSQL server, where other nodes use it too.
+    Server {
+        /// The server.
+        server: Arc<Server>,
+        /// For how long a node answers without hearing from it.
+        stale_limit: Duration,
+    },
 }
 
 impl Database {
@@ -27,7 +33,7 @@ impl Database {
         match self {
             // If it cannot be seen, opening it says why.
             Self::File(file) => Ok(file.try_exists().unwrap_or(true)),
-            Self::Server(server) => Connection::Postgres(server.connect().await?).has_schema().await,
+            Self::Server { server, .. } => Connection::Postgres(server.connect().await?).has_schema().await,
         }
     }
 
@@ -35,7 +41,7 @@ impl Database {
     pub(in crate::store) async fn open_for_writing(&self) -> Result<Connection, DatabaseError> {
         match self {
             Self::File(file) => Ok(Connection::Sqlite(sqlite::open_for_writing(file).await?)),
-            Self::Server(server) => Ok(Connection::Postgres(server.connect().await?)),
+            Self::Server { server, .. } => Ok(Connection::Postgres(server.connect().await?)),
         }
     }
 
@@ -43,7 +49,7 @@ impl Database {
     pub(in crate::store) fn pool(&self, most: u32) -> Pool {
         match self {
             Self::File(file) => Pool::Sqlite(sqlite::open_for_reading(file, most)),
-            Self::Server(server) => Pool::Postgres(SessionPool::new(Arc::clone(server), most as usize)),
+            Self::Server { server, .. } => Pool::Postgres(SessionPool::new(Arc::clone(server), most as usize)),
         }
     }
 
@@ -51,8 +57,28 @@ impl Database {
     pub(in crate::store) const fn is_shared(&self) -> bool {
         match self {
             Self::File(_) => false,
-            Self::Server(_) => true,
+            Self::Server { .. } => true,
         }
+    }
+
+    /// For how long a node answers without hearing from it.
+    pub(in crate::store) const fn stale_limit(&self) -> Duration {
+        match self {
+            Self::File(_) => Duration::MAX,
+            Self::Server { stale_limit, .. } => *stale_limit,
+        }
+    }
+
+    /// Waits until somebody committed a change, or for so long.
+    pub(in crate::store) async fn hint(&self, longest: Duration) {
+        let hint = async {
+            match self {
+                Self::File(_) => std::future::pending().await,
+                Self::Server { server, .. } => server.hint().await,
+            }
+        };
+        // Whichever it was: it is only a hint.
+        let _is_late = tokio::time::timeout(longest, hint).await.is_err();
     }
 }
 
@@ -61,7 +87,7 @@ impl fmt::Display for Database {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(file) => write!(out, "{}", file.parent().unwrap_or(file).display()),
-            Self::Server(server) => out.write_str(&server.shown()),
+            Self::Server { server, .. } => out.write_str(&server.shown()),
         }
     }
 }
@@ -73,6 +99,14 @@ impl fmt::Debug for Database {
 }
 
 impl Connection {
+    /// Hears of changes from here on.
+    pub(in crate::store) async fn listen(&mut self) -> Result<(), DatabaseError> {
+        match self {
+            Self::Sqlite(_) | Self::PooledSqlite(_) => Ok(()),
+            Self::Postgres(session) => session.run(postgres::LISTEN).await,
+        }
+    }
+
     /// Whether anything was ever set up there. A schema that this program cannot use is refused.
     pub(in crate::store) async fn has_schema(&mut self) -> Result<bool, StoreError> {
         match self {

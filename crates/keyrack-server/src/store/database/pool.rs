@@ -44,7 +44,10 @@ impl Pool {
     pub(in crate::store) async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,
-            Self::Postgres(pool) => pool.idle().clear(),
+            Self::Postgres(pool) => {
+                pool.turns.close();
+                pool.idle().clear();
+            }
         }
     }
 }

@@ -16,12 +16,16 @@ use tokio_postgres::types::{ToSql, Type};
 pub(in crate::store) use self::migrations::{check_is_newest, has_usable_schema, migrate};
 pub use self::server::{Server, ServerUrlError};
 use super::error::Meaning;
-use super::{DatabaseError, Row};
+use super::{DatabaseError, Others, Row};
 
 /// How a transaction that writes begins. A node that stops in the middle of one holds others up for no longer than this; what is
 /// committed is at the standby too, whatever the server's own setting is.
 pub(super) const BEGIN_WRITE: &str = "BEGIN; SET LOCAL lock_timeout = '4s'; \
      SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL synchronous_commit = on";
+
+/// What is sent with a commit to those who listen. A hint that may be lost: nobody relies on it.
+const NOTIFY_AND_COMMIT: &str = "NOTIFY keyrack_changes; COMMIT";
+pub(super) const LISTEN: &str = "LISTEN keyrack_changes";
 
 /// How long one answer may take. A commit that waits for a standby is not ended by any timeout of the server.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
@@ -88,12 +92,16 @@ impl Session {
     }
 
     /// Commits. A warning means that the change may not be where it should: somebody ended the wait for the standby.
-    pub(super) async fn commit(&mut self) -> Result<(), DatabaseError> {
+    pub(super) async fn commit(&mut self, others: Others) -> Result<(), DatabaseError> {
         if self.has_failed {
             return Err(DatabaseError::Closed);
         }
         self.warning.take();
-        self.run("COMMIT").await?;
+        self.run(match others {
+            Others::AreTold => NOTIFY_AND_COMMIT,
+            Others::NeedNotKnow => "COMMIT",
+        })
+        .await?;
         match self.warning.take() {
             None => Ok(()),
             Some(warning) => {
@@ -129,12 +137,8 @@ pub(super) fn meaning(error: &tokio_postgres::Error) -> Meaning {
         Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => Meaning::Busy,
         // Two that change the same at once: also when both make the first row of its kind.
         Some(code)
-            if [
-                SqlState::T_R_SERIALIZATION_FAILURE,
-                SqlState::T_R_DEADLOCK_DETECTED,
-                SqlState::UNIQUE_VIOLATION,
-            ]
-            .contains(code) =>
+            if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::UNIQUE_VIOLATION]
+                .contains(code) =>
         {
             Meaning::Conflict
         }

@@ -1,6 +1,5 @@
 //! The audit log, which is also the log of changes: a change is what has an entry.
 
-
 use super::{Connection, DatabaseError, Row, Statement};
 use crate::actor::{Actor, ActorKind};
 use crate::audit::{Entry, Event};
@@ -72,7 +71,10 @@ pub(in crate::store) async fn set_audit_head(on: &mut Connection, head: &Head) -
 }
 
 /// Writes entries, all of them or none.
-pub(in crate::store) async fn insert_audit_entries(on: &mut Connection, entries: &[Entry]) -> Result<(), DatabaseError> {
+pub(in crate::store) async fn insert_audit_entries(
+    on: &mut Connection,
+    entries: &[Entry],
+) -> Result<(), DatabaseError> {
     for entries in entries.chunks(ENTRIES_TO_A_STATEMENT) {
         let mut statement = Statement::new(concat!("INSERT INTO audit_events (", entry_columns!(), ") "));
         statement.push_values(entries, |Entry { seq, at, event, hash }| {
@@ -123,11 +125,8 @@ pub(in crate::store) async fn audit_entries_after(
     after: i64,
     most: i64,
 ) -> Result<Vec<Entry>, StoreError> {
-    let entries = Statement::new(concat!(
-        "SELECT ",
-        entry_columns!(),
-        " FROM audit_events WHERE seq > $1 ORDER BY seq LIMIT $2"
-    ));
+    let entries =
+        Statement::new(concat!("SELECT ", entry_columns!(), " FROM audit_events WHERE seq > $1 ORDER BY seq LIMIT $2"));
     let damaged = || StoreError::Damaged { what: format!("an audit entry after {after} cannot be read") };
     let rows = entries.bind(after).bind(most).fetch_all(on).await?;
     rows.iter().map(|row| entry_of(row).ok_or_else(damaged)).collect()

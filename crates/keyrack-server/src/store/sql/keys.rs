@@ -1,9 +1,12 @@
 //! Keys of every kind.
 
-use keyrack::{KeyChange, KeyDigest, KeyId, MaskedKey, PolicyVersion};
+use keyrack::{KeyChange, KeyDigest, KeyId, KeyRecord, MaskedKey, PolicyVersion};
 
-use super::{Connection, DatabaseError, Decoded, Row, Statement, Table, bind_begun, bind_changed, history_columns, history_of};
+use super::{
+    Connection, DatabaseError, Decoded, Row, Statement, Table, bind_begun, bind_changed, history_columns, history_of,
+};
 use crate::clock::Timestamp;
+use crate::kept::Kept as _;
 use crate::listing::fold;
 use crate::place::Place;
 use crate::store::Effect;
@@ -68,6 +71,12 @@ impl Table for StoredKey {
             Some(_) => KeyChange::Revoke { id: self.id },
         };
         Effect::Key(self.digest, change)
+    }
+
+    /// Whatever is decided by: that some of it also gives more is no reason to look closer.
+    fn narrows(before: Option<&Self>, after: &Self) -> bool {
+        let same_version = |key: &Self| KeyRecord { version: 0, ..key.record() };
+        before.is_some_and(|before| !after.is_live() || same_version(before) != same_version(after))
     }
 
     async fn find(on: &mut Connection, (place, id): (Place, i64)) -> Result<Option<Row>, DatabaseError> {

@@ -1,6 +1,5 @@
 //! Pages of lists.
 
-
 use super::audit::entry_columns;
 use super::tenancy::beneath_columns;
 use super::usage::last_use_columns;

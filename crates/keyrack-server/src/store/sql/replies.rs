@@ -1,6 +1,5 @@
 //! Kept replies.
 
-
 use super::{Connection, DatabaseError, Statement};
 use crate::clock::Timestamp;
 use crate::replies::KeptReply;
@@ -11,8 +10,9 @@ pub(in crate::store) async fn reply(
     lookup: &[u8],
     now: Timestamp,
 ) -> Result<Option<KeptReply>, DatabaseError> {
-    let row =
-        Statement::new("SELECT fingerprint, salt, sealed, expires_at FROM replies WHERE lookup = $1 AND expires_at > $2");
+    let row = Statement::new(
+        "SELECT fingerprint, salt, sealed, expires_at FROM replies WHERE lookup = $1 AND expires_at > $2",
+    );
     let Some(row) = row.bind(lookup).bind(now.0).fetch_optional(on).await? else { return Ok(None) };
     Ok(Some(KeptReply {
         fingerprint: row.try_get("fingerprint")?,
@@ -38,7 +38,10 @@ pub(in crate::store) async fn insert_reply(
     Ok(())
 }
 
-pub(in crate::store) async fn delete_expired_replies(on: &mut Connection, now: Timestamp) -> Result<u64, DatabaseError> {
+pub(in crate::store) async fn delete_expired_replies(
+    on: &mut Connection,
+    now: Timestamp,
+) -> Result<u64, DatabaseError> {
     let done = Statement::new("DELETE FROM replies WHERE expires_at <= $1").bind(now.0).execute(on).await?;
     Ok(done)
 }

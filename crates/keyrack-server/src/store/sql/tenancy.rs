@@ -2,7 +2,9 @@
 
 use keyrack::{KeyId, OrganizationId, ProjectId, ProjectRole};
 
-use super::{Connection, DatabaseError, Decoded, Row, Statement, Table, bind_begun, bind_changed, history_columns, history_of};
+use super::{
+    Connection, DatabaseError, Decoded, Row, Statement, Table, bind_begun, bind_changed, history_columns, history_of,
+};
 use crate::clock::Timestamp;
 use crate::kept::Kept as _;
 use crate::listing::fold;
@@ -44,6 +46,10 @@ impl Table for Organization {
         let (reference, version, is_live) = (self.reference(), self.version, self.is_live());
         let is_suspended = self.standing == Standing::Suspended || !is_live;
         Effect::Other { reference, version, is_live, is_suspended }
+    }
+
+    fn narrows(before: Option<&Self>, after: &Self) -> bool {
+        before.is_some() && (!after.is_live() || after.standing == Standing::Suspended)
     }
 
     async fn find(on: &mut Connection, id: OrganizationId) -> Result<Option<Row>, DatabaseError> {
@@ -268,6 +274,10 @@ impl Table for Member {
             taken_at: row.try_get::<Option<i64>>("taken_at").ok()?.map(Timestamp),
         };
         Some((member, row.try_get("mac").ok()?))
+    }
+
+    fn narrows(before: Option<&Self>, after: &Self) -> bool {
+        before.is_some_and(|before| !after.is_live() || after.role < before.role)
     }
 
     async fn find(on: &mut Connection, (project, key): (ProjectId, KeyId)) -> Result<Option<Row>, DatabaseError> {

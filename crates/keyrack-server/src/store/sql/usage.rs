@@ -163,7 +163,8 @@ fn counts_of(row: &Row) -> Result<(i64, Counts), DatabaseError> {
 
 /// Whether there is anything of hours before one.
 pub(in crate::store) async fn has_hours_before(on: &mut Connection, hour: i64) -> Result<bool, DatabaseError> {
-    let found = Statement::new("SELECT hour FROM key_usage WHERE hour < $1 LIMIT 1").bind(hour).fetch_optional(on).await?;
+    let found =
+        Statement::new("SELECT hour FROM key_usage WHERE hour < $1 LIMIT 1").bind(hour).fetch_optional(on).await?;
     Ok(found.is_some())
 }
 
@@ -172,7 +173,7 @@ pub(in crate::store) async fn delete_hours(on: &mut Connection, before: i64, mos
     let deleted = Statement::new(
         "DELETE FROM key_usage WHERE (key_id, hour) IN (SELECT key_id, hour FROM key_usage WHERE hour < $1 LIMIT $2)",
     );
-    Ok(deleted.bind(before).bind(most).execute(on).await?)
+    deleted.bind(before).bind(most).execute(on).await
 }
 
 /// Deletes what is known of other processes that have not written since.

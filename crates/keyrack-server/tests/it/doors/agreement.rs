@@ -227,7 +227,7 @@ async fn no_verdict_needs_the_store() {
     let (_, public) = doors.key(json!({"name": "p", "scope": "public"})).await;
     // From here on, whatever touches the store fails.
     doors.app.app.store.close().await;
-    std::fs::remove_file(doors.app.database()).unwrap();
+    doors.app.lose_the_store().await;
     assert_eq!(doors.app.as_operator(("GET", "/api/operator/organizations"), None).await.status, 503);
     let stranger = keyrack::ApiKey::generate(keyrack::KeyKind::Secret, &[7; keyrack::ApiKey::RANDOM_BYTES]);
     for (key, method, path, code) in [

@@ -82,7 +82,7 @@ async fn each_gateway_is_denied_in_a_way_it_understands() {
     ask("role", &bearer, "POST", "/x");
     ask("spend", &bearer, "GET", "/x");
     ask("rate", &bearer, "GET", "/x");
-    doors.app.app.verifier.index().trust_until(std::time::Duration::ZERO);
+    doors.app.app.verifier.index().distrust();
     ask("unfit", &bearer, "GET", "/x");
     expect![[r#"
         bad    nginx    401 NOT_FOUND | 401 | - | - | Bearer realm="keyrack", error="invalid_token"

@@ -14,22 +14,9 @@ use keyrack::{
 use keyrack_server::store::Need;
 use keyrack_server::usage::{Batch, Counts, KeyUses};
 use serde_json::json;
-use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{KEYS, READ};
 use crate::app::TestApp;
-
-async fn connect(app: &TestApp) -> SqliteConnection {
-    SqliteConnection::connect(&format!("sqlite:{}", app.database().display())).await.unwrap()
-}
-
-async fn run(database: &mut SqliteConnection, statement: String) {
-    sqlx::query(sqlx::AssertSqlSafe(statement)).execute(database).await.unwrap();
-}
-
-async fn number(database: &mut SqliteConnection, statement: &'static str) -> i64 {
-    sqlx::query(statement).fetch_one(database).await.unwrap().get(0)
-}
 
 #[tokio::test]
 async fn a_batch_that_is_there_is_not_added_again() {
@@ -51,7 +38,7 @@ async fn a_batch_that_is_there_is_not_added_again() {
 async fn a_write_that_nobody_heard_of_is_counted_once() {
     let app = TestApp::new().await;
     let (id, value) = app.create(json!({"name": "CI bot"})).await;
-    let mut database = connect(&app).await;
+    let mut database = app.beside().await;
     let (mut sent, mut was_made, mut was_not) = (0, 0, 0);
     for attempt in 0..5_000_u32 {
         app.check(&value, READ);
@@ -71,7 +58,7 @@ async fn a_write_that_nobody_heard_of_is_counted_once() {
         }
         // What was begun is either there or not; whichever, the next write finds out.
         app.app.store.begin(Need::Ordinary).await.unwrap().abandon().await;
-        match number(&mut database, "SELECT COALESCE(SUM(valid), 0) FROM key_usage").await {
+        match database.number("SELECT COALESCE(SUM(valid), 0) FROM key_usage").await {
             written if written == sent => was_made += 1,
             written => {
                 assert!(written < sent, "{written} of {sent}");
@@ -79,7 +66,7 @@ async fn a_write_that_nobody_heard_of_is_counted_once() {
             }
         }
         app.flush().await;
-        let written = number(&mut database, "SELECT SUM(valid) FROM key_usage").await;
+        let written = database.number("SELECT SUM(valid) FROM key_usage").await;
         assert_eq!(written, sent, "left alone after {} steps", attempt % 40);
         if was_made > 2 && was_not > 2 {
             break;
@@ -94,16 +81,10 @@ async fn a_write_that_nobody_heard_of_is_counted_once() {
 async fn while_nothing_can_be_written_keys_pass_and_nothing_is_lost() {
     let app = TestApp::new().await;
     let (id, value) = app.create(json!({"name": "CI bot", "limits": super::quota(1_000_000, "month")})).await;
-    let mut database = connect(&app).await;
+    let mut database = app.beside().await;
     let (mut sent, mut failed) = (0, 0);
     for table in ["key_usage", "key_last_use", "key_quotas", "usage_writers"] {
-        run(
-            &mut database,
-            format!(
-                "CREATE TRIGGER broken BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'broken on purpose'); END"
-            ),
-        )
-        .await;
+        database.break_it("INSERT", table, "").await;
         for _ in 0..3 {
             assert_eq!(app.check(&value, READ), Code::Valid);
             sent += 1;
@@ -112,7 +93,7 @@ async fn while_nothing_can_be_written_keys_pass_and_nothing_is_lost() {
             assert!(app.app.usage.pending_keys().await <= 2, "what is kept is bounded by the keys in use");
         }
         assert_eq!(app.app.usage.failed_writes(), failed);
-        run(&mut database, "DROP TRIGGER broken".to_owned()).await;
+        database.mend("INSERT", table).await;
         app.flush().await;
         assert_eq!(app.totals(id).await[0], sent, "{table}");
         assert_eq!(app.app.usage.pending_keys().await, 0);
@@ -142,7 +123,7 @@ fn use_many(app: &TestApp) {
 async fn a_flood_of_uses_holds_a_revocation_up_for_one_batch() {
     let app = Arc::new(TestApp::new().await);
     let (id, value) = app.create(json!({"name": "leaked"})).await;
-    let mut database = connect(&app).await;
+    let mut database = app.beside().await;
     use_many(&app);
     app.app.usage.collect().await;
     assert_eq!(app.app.usage.pending_keys().await, MANY as usize);
@@ -151,17 +132,17 @@ async fn a_flood_of_uses_holds_a_revocation_up_for_one_batch() {
         async move { while usage.write_batch().await.unwrap() {} }
     });
     let newest = "SELECT COALESCE(MAX(batch), 0) FROM usage_writers";
-    while number(&mut database, newest).await < 3 {}
-    let before = number(&mut database, newest).await;
+    while database.number(newest).await < 3 {}
+    let before = database.number(newest).await;
     assert_eq!(app.call(("DELETE", &format!("{KEYS}/{id}")), None).await.status, 200);
-    let after = number(&mut database, newest).await;
+    let after = database.number(newest).await;
     assert_eq!(app.check(&value, READ), Code::NotFound);
     // One was under way; another may have been committed before the request came to its turn, and one behind it.
     assert!(after - before <= 3, "{} batches went ahead", after - before);
     assert!(after < MANY / 1_000, "all was written before the revocation came: nothing is shown");
     writing.await.unwrap();
-    assert_eq!(number(&mut database, "SELECT SUM(valid) FROM key_usage").await, MANY);
-    assert_eq!(number(&mut database, newest).await, MANY / 1_000);
+    assert_eq!(database.number("SELECT SUM(valid) FROM key_usage").await, MANY);
+    assert_eq!(database.number(newest).await, MANY / 1_000);
 }
 
 #[tokio::test]
@@ -170,9 +151,9 @@ async fn the_task_itself_writes_and_leaves_the_store_to_others() {
     use_many(&app);
     let usage = Arc::clone(&app.app.usage);
     let running = tokio::spawn(async move { usage.run().await });
-    let mut database = connect(&app).await;
+    let mut database = app.beside().await;
     let mut made = 0;
-    while number(&mut database, "SELECT COALESCE(SUM(valid), 0) FROM key_usage").await < MANY {
+    while database.number("SELECT COALESCE(SUM(valid), 0) FROM key_usage").await < MANY {
         app.create(json!({"name": "meanwhile"})).await;
         made += 1;
     }

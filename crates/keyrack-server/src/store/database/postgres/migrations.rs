@@ -2,7 +2,7 @@
 
 use sqlx::migrate::Migrator;
 
-use super::super::{Connection, DatabaseError, Statement};
+use super::super::{Connection, DatabaseError, Others, Statement};
 use crate::store::StoreError;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -16,7 +16,7 @@ pub(in crate::store) async fn migrate(on: &mut Connection) -> Result<(), StoreEr
     on.run("BEGIN").await?;
     let migrated = migrate_within(on).await;
     match &migrated {
-        Ok(()) => on.commit().await?,
+        Ok(()) => on.commit(Others::NeedNotKnow).await?,
         Err(_) => on.roll_back().await?,
     }
     migrated
@@ -59,9 +59,8 @@ pub(in crate::store) async fn check_is_newest(on: &mut Connection) -> Result<(),
 }
 
 async fn has_table(on: &mut Connection, name: &str) -> Result<bool, DatabaseError> {
-    let found = Statement::new(
-        "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = $1",
-    );
+    let found =
+        Statement::new("SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = $1");
     Ok(found.bind(name).fetch_optional(on).await?.is_some())
 }
 

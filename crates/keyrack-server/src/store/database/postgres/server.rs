@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
@@ -29,6 +30,8 @@ pub struct ServerUrlError(String);
 pub struct Server {
     config: Config,
     pauses: Mutex<Pauses>,
+    /// Woken when the server says that somebody committed a change.
+    hint: Arc<Notify>,
 }
 
 /// Attempts are further apart the more of them have failed, so that nothing reconnects in a storm.
@@ -69,7 +72,7 @@ impl Server {
         if config.get_application_name().is_none() {
             config.application_name("keyrack");
         }
-        Ok(Self { config, pauses: Mutex::default() })
+        Ok(Self { config, pauses: Mutex::default(), hint: Arc::default() })
     }
 
     /// The hosts and the database, without who logs in.
@@ -92,7 +95,7 @@ impl Server {
         match connected {
             Ok((client, connection)) => {
                 *pauses = Pauses::default();
-                Ok(session(client, connection))
+                Ok(session(client, connection, Arc::clone(&self.hint)))
             }
             Err(error) => {
                 let longest = LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.saturating_pow(pauses.failures.min(16)));
@@ -103,6 +106,11 @@ impl Server {
                 Err(error.into())
             }
         }
+    }
+
+    /// Waits until the server says that somebody committed a change.
+    pub(in crate::store) async fn hint(&self) {
+        self.hint.notified().await;
     }
 
     fn pauses(&self) -> std::sync::MutexGuard<'_, Pauses> {
@@ -129,7 +137,7 @@ impl Warning {
     }
 }
 
-fn session<S, T>(client: Client, mut connection: Connection<S, T>) -> Session
+fn session<S, T>(client: Client, mut connection: Connection<S, T>, hint: Arc<Notify>) -> Session
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -137,7 +145,7 @@ where
     let warning = Arc::new(Warning::default());
     tokio::spawn({
         let warning = Arc::clone(&warning);
-        poll_fn(move |context| poll_messages(&mut connection, &warning, context))
+        poll_fn(move |context| poll_messages(&mut connection, (&warning, &hint), context))
     });
     Session { client, warning, is_broken: false.into(), has_failed: false }
 }
@@ -145,7 +153,7 @@ where
 /// Messages come in order: a warning is noted before the answer that it belongs to is handed on.
 fn poll_messages<S, T>(
     connection: &mut Connection<S, T>,
-    warning: &Warning,
+    (warning, hint): (&Warning, &Notify),
     context: &mut Context<'_>,
 ) -> Poll<()>
 where
@@ -160,6 +168,7 @@ where
                     warning.put(format!("{}: {}", notice.code().code(), notice.message()));
                 }
             }
+            Some(Ok(AsyncMessage::Notification(_))) => hint.notify_one(),
             Some(Ok(_)) => {}
             Some(Err(error)) => {
                 tracing::debug!(%error, "a connection to the database ended");

@@ -1,0 +1,166 @@
+//! Several nodes on one store: what one changes, the others know, and who must wait for whom.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::app::{Node, Reply, TestApp};
+
+const KEYS: &str = "/api/client/keys";
+const NODES: &str = "/api/operator/nodes";
+
+impl Node {
+    /// Whether a key passes here; `None` if that cannot be told.
+    async fn lets_pass(&self, key: &str) -> Option<bool> {
+        match self.call(key, ("GET", KEYS), None).await.status {
+            200 | 403 => Some(true),
+            401 => Some(false),
+            503 => None,
+            other => panic!("{other}"),
+        }
+    }
+
+    /// Follows the store until the test ends.
+    fn follows(&self) -> tokio::task::JoinHandle<()> {
+        let store = std::sync::Arc::clone(&self.app.store);
+        tokio::spawn(async move { store.follow().await })
+    }
+}
+
+async fn revoke(app: &TestApp, id: i64, patience: &str) -> Reply {
+    app.call_with(app.admin(), ("DELETE", &format!("{KEYS}/{id}")), None, &[("Prefer", patience)]).await
+}
+
+#[tokio::test]
+async fn what_one_node_changes_is_in_force_on_the_others_when_it_says_so() {
+    let app = TestApp::shared().await;
+    let other = app.another_node().await;
+    let _following = other.follows();
+    for round in 0..20 {
+        let (id, value) = app.create(json!({"name": format!("key {round}"), "role": "admin"})).await;
+        let mut waited = 0;
+        while other.lets_pass(&value).await != Some(true) {
+            assert!(waited < 500, "a new key is known soon");
+            waited += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let revoked = revoke(&app, id, "wait=20").await;
+        assert_eq!((revoked.status, &revoked.json()["effective"]), (200, &json!("all")));
+        assert_eq!(other.lets_pass(&value).await, Some(false), "round {round}");
+    }
+    assert_eq!(app.app.store.verify_audit().await.unwrap().faults, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_follow_is_named_until_its_lease_is_over() {
+    let app = TestApp::shared().await;
+    // It has joined, and follows nothing.
+    let silent = app.another_node().await;
+    let (id, value) = app.create(json!({"name": "leaked", "role": "admin"})).await;
+    let revoked = revoke(&app, id, "wait=0").await.json();
+    let nodes = app.as_operator(("GET", NODES), None).await.json();
+    let other = nodes["results"].as_array().unwrap().iter().find(|node| node["is_self"] == false).unwrap();
+    assert_eq!((&revoked["effective"], &revoked["pending"][0]["node"]), (&json!("partial"), &other["id"]));
+    assert_eq!(revoked["pending"].as_array().unwrap().len(), 1, "it is the only one");
+    assert!(revoked["pending"][0]["until"].is_string());
+    // It was created after the silent node's last heartbeat, so that one knows nothing of it; the caller's own key passes there.
+    assert_eq!(silent.lets_pass(&value).await, Some(false));
+    assert_eq!(silent.lets_pass(app.admin()).await, Some(true));
+    let _following = silent.follows();
+    let again = app.create(json!({"name": "another"})).await;
+    let revoked = revoke(&app, again.0, "wait=20").await.json();
+    assert_eq!(revoked["effective"], "all", "it follows now");
+}
+
+#[tokio::test]
+async fn nodes_are_listed_and_gone_when_they_leave() {
+    let app = TestApp::shared().await;
+    let other = app.another_node().await;
+    let list = async || app.as_operator(("GET", NODES), None).await.json()["results"].clone();
+    let nodes = list().await;
+    let all: Vec<&Value> = nodes.as_array().unwrap().iter().collect();
+    assert_eq!(all.len(), 2);
+    for node in &all {
+        assert!(node["id"].as_str().unwrap().starts_with("node_"), "{node}");
+        assert_eq!((&node["lease"], &node["lag_ms"]), (&json!("fresh"), &json!(0)));
+        assert_eq!(node["version"], env!("CARGO_PKG_VERSION"));
+    }
+    other.app.store.leave().await.unwrap();
+    assert_eq!(list().await.as_array().unwrap().len(), 1);
+    assert_eq!(other.lets_pass(app.admin()).await, None, "who has left answers nothing");
+}
+
+#[tokio::test]
+async fn a_change_on_one_node_goes_by_what_another_has_just_changed() {
+    let app = TestApp::shared().await;
+    let other = app.another_node().await;
+    // The other follows nothing: all it knows of later changes it finds out when it writes.
+    let (id, value) = app.create(json!({"name": "key", "role": "admin"})).await;
+    let target = format!("{KEYS}/{id}");
+    let renamed = other.call(app.admin(), ("PATCH", &target), Some(json!({"name": "there"}))).await;
+    assert_eq!((renamed.status, renamed.json()["name"].as_str()), (200, Some("there")));
+    let renamed = app.call(("PATCH", &target), Some(json!({"description": "here"}))).await.json();
+    assert_eq!((renamed["name"].as_str(), renamed["description"].as_str()), (Some("there"), Some("here")));
+    assert_eq!(revoke(&app, id, "wait=0").await.status, 200);
+    // It still believes in the key, and finds out before it makes another for it.
+    let refused = other.call(&value, ("POST", KEYS), Some(json!({"name": "child"}))).await;
+    assert_eq!(refused.status, 401, "{}", refused.text);
+    assert_eq!(app.app.store.verify_audit().await.unwrap().faults, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_nodes_that_write_at_once_lose_nothing_and_do_nothing_twice() {
+    let app = std::sync::Arc::new(TestApp::shared().await);
+    let other = std::sync::Arc::new(app.another_node().await);
+    let before = app.app.store.audit_entries().await.unwrap();
+    let mut tasks = Vec::new();
+    for number in 0..40 {
+        let (app, other) = (app.clone(), other.clone());
+        tasks.push(tokio::spawn(async move {
+            let body = json!({"name": format!("key {number}")});
+            match number % 2 {
+                0 => app.call(("POST", KEYS), Some(body)).await,
+                _ => other.call(app.admin(), ("POST", KEYS), Some(body)).await,
+            }
+        }));
+    }
+    let mut ids = std::collections::BTreeSet::new();
+    for task in tasks {
+        let reply = task.await.unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        ids.insert(reply.json()["id"].as_i64().unwrap());
+    }
+    assert_eq!(ids.len(), 40, "no number was given out twice");
+    assert_eq!(app.app.store.audit_entries().await.unwrap(), before + 40);
+    let report = other.app.store.verify_audit().await.unwrap();
+    assert_eq!(report.faults, Vec::<String>::new());
+}
+
+/// Both ask whether there is another operator key, and each takes the one that the other saw.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_nodes_do_not_revoke_the_last_two_operator_keys() {
+    let app = std::sync::Arc::new(TestApp::shared().await);
+    let other = std::sync::Arc::new(app.another_node().await);
+    let operator = app.first_keys.operator.expose().to_owned();
+    for _ in 0..10 {
+        let made = app.as_operator(("POST", "/api/operator/operator-keys"), Some(json!({"name": "second"}))).await;
+        let (second, second_key) =
+            (made.json()["id"].as_i64().unwrap(), made.json()["value"].as_str().unwrap().to_owned());
+        let mine = format!("/api/operator/operator-keys/{second}");
+        let theirs = "/api/operator/operator-keys/1".to_owned();
+        let one = tokio::spawn({
+            let (app, key) = (app.clone(), operator.clone());
+            async move { app.call_with(&key, ("DELETE", &mine), None, &[("Prefer", "wait=0")]).await.status }
+        });
+        let two = tokio::spawn({
+            let other = other.clone();
+            async move { other.call(&second_key, ("DELETE", &theirs), None).await.status }
+        });
+        let (one, two) = (one.await.unwrap(), two.await.unwrap());
+        assert!(matches!((one, two), (200, 401 | 409) | (401 | 409, 200)), "{one} {two}");
+        if two == 200 {
+            // The first key is gone: nothing is left to try with.
+            return;
+        }
+    }
+}
