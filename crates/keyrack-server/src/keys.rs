@@ -162,9 +162,10 @@ pub async fn mint(
         }
         Holder::Operator => KeyKind::Operator,
     };
+    let id = KeyId(writing.next_id::<StoredKey>().await?);
     let value = ApiKey::generate(kind, &random::bytes(random));
     let key = StoredKey {
-        id: KeyId(writing.next_id::<StoredKey>().await?),
+        id,
         version: 1,
         holder,
         permissions: powers.permissions,

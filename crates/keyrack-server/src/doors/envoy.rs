@@ -1,7 +1,8 @@
 //! Envoy's external authorization over HTTP. It asks with its client's own method, at a configured prefix before its
 //! client's own path and query. So that no client's path can be read as part of the address, the prefix ends in `/-`.
 //!
-//! Only over HTTP/1.1: over HTTP/2 the client's path might not be here whole. It may be told to take a 5xx as *allow*, so none is ever sent.
+//! Only over HTTP/1.1: over HTTP/2 the client's path might not be here whole. It may be told to take a 5xx as *allow*, so
+//! none is ever sent.
 
 use keyrack::Code;
 

@@ -21,7 +21,7 @@ use super::problem::{self, Code, Problem};
 use super::project_keys::Door;
 use crate::app::App;
 use crate::crash::crash_point;
-use crate::random::{self, Random};
+use crate::random::{self, OsRandom};
 use crate::refusal::Refusal;
 use crate::replies::{Repeatable, ReplyBody};
 use crate::store::{Need, StoreError, Writing};
@@ -195,7 +195,7 @@ where
     let outcome = loop {
         left -= 1;
         match attempt(&app, &mut caller, kept.as_ref(), &checked, need, &work).await {
-            Err(Failed::Store(StoreError::Conflict)) if left > 0 => pause(app.random.as_ref()).await,
+            Err(Failed::Store(StoreError::Conflict)) if left > 0 => pause().await,
             Err(Failed::Store(error)) if left > 0 && need == Need::Revocation && error.may_be_for_want_of_room() => {
                 app.store.give_up_ballast();
                 left = 1;
@@ -210,8 +210,8 @@ where
 }
 
 /// So that two who are in each other's way do not stay there.
-async fn pause(random: &dyn Random) {
-    let [random] = random::bytes(random);
+async fn pause() {
+    let [random] = random::bytes(&OsRandom);
     tokio::time::sleep(LONGEST_PAUSE * u32::from(random) / 255).await;
 }
 

@@ -71,7 +71,7 @@ async fn a_change_whose_nth_statement_fails_did_not_happen() {
 /// A change waits for its turn; the one before it revokes the key that asks.
 #[tokio::test]
 async fn a_key_makes_nothing_after_its_death() {
-    let app = std::sync::Arc::new(TestApp::new().await);
+    let app = std::sync::Arc::new(TestApp::asked_once().await);
     let place = Place::Project(ProjectId(1));
     let by = By { actor: Actor::HOST, request_id: "test".to_owned() };
     for headers in [&[][..], &[("Idempotency-Key", "waiting")]] {
@@ -93,7 +93,7 @@ async fn a_key_makes_nothing_after_its_death() {
 /// A leaked key that asks for more changes than there is time for does not keep its own revocation waiting.
 #[tokio::test]
 async fn a_revocation_goes_ahead_of_other_changes() {
-    let app = std::sync::Arc::new(TestApp::new().await);
+    let app = std::sync::Arc::new(TestApp::asked_once().await);
     let (id, leaked) = app.create(json!({"name": "leaked", "role": "admin"})).await;
     let held = app.app.store.begin(Need::Ordinary).await.unwrap();
     let flood: Vec<_> = (0..500)
@@ -175,7 +175,7 @@ async fn a_caller_is_verified_without_the_store() {
 
 #[tokio::test]
 async fn a_request_that_nobody_waits_for_is_finished_all_the_same() {
-    let app = std::sync::Arc::new(TestApp::new().await);
+    let app = std::sync::Arc::new(TestApp::asked_once().await);
     let (id, value) = app.create(json!({"name": "leaked", "role": "admin"})).await;
     let held = app.app.store.begin(Need::Ordinary).await.unwrap();
     let request = tokio::spawn({

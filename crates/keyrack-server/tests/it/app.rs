@@ -195,6 +195,13 @@ impl TestApp {
         Self::with_limits(plenty()).await
     }
 
+    /// One whose store is asked past those who try again.
+    pub(crate) async fn asked_once() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::new(dir.path()).await;
+        Self::in_place(plenty(), dir, place).await
+    }
+
     /// On PostgreSQL, whatever the others are made on.
     pub(crate) async fn shared() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -205,7 +212,9 @@ impl TestApp {
     pub(crate) async fn with_limits(limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let place = Place::new(dir.path()).await;
-        Self::in_place(limits, dir, place).await
+        let app = Self::in_place(limits, dir, place).await;
+        app.place.inject().await;
+        app
     }
 
     async fn in_place(limits: Limits, dir: tempfile::TempDir, place: Place) -> Self {
@@ -215,7 +224,6 @@ impl TestApp {
         let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
         let store = open(&place, dir.path(), &root_key, &verifier, &clock).await;
         let first_keys = installation::set_up(&store, random.as_ref()).await.unwrap();
-        place.inject().await;
         store.load().await.unwrap();
         store.join().await.unwrap();
         let types = "/docs/errors".to_owned();
@@ -226,6 +234,7 @@ impl TestApp {
     /// The same installation after a restart: all it knows is what it had on disk.
     pub(crate) async fn restarted(self) -> Self {
         let Self { app, clock, first_keys, place, dir, .. } = self;
+        app.store.leave().await.unwrap();
         app.store.close().await;
         let root_key = RootKey::load(&dir.path().join("root.key")).unwrap();
         let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));

@@ -307,7 +307,7 @@ async fn ask_and_wait(
     (who, method, path, body, status): Call,
     headers: &'static [(&'static str, &'static str)],
 ) {
-    let app = Arc::new(TestApp::new().await);
+    let app = Arc::new(TestApp::asked_once().await);
     let (key, _) = app.create(json!({"name": "x"})).await;
     let (system, _) = app.system_key(json!({"name": "x"})).await;
     let (member, its_value) = app.organization_key("member").await;

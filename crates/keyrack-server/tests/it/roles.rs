@@ -38,7 +38,7 @@ fn granted<R: Copy>(roles: &[R], word: fn(R) -> &'static str, outcomes: &[Vec<Re
 /// The doors let only the highest roles in; should one of them open wider one day, this still holds.
 #[tokio::test]
 async fn no_operation_on_a_project_grants_more_than_its_caller_has() {
-    let app = TestApp::new().await;
+    let app = TestApp::asked_once().await;
     let (target, _) = app.create(json!({"name": "target"})).await;
     let (member, _) = app.organization_key("member").await;
     let by = By { actor: Actor::HOST, request_id: "test".to_owned() };
@@ -77,7 +77,7 @@ async fn no_operation_on_a_project_grants_more_than_its_caller_has() {
 
 #[tokio::test]
 async fn no_operation_on_an_organization_grants_more_than_its_caller_has() {
-    let app = TestApp::new().await;
+    let app = TestApp::asked_once().await;
     let (target, _) = app.organization_key("member").await;
     let by = By { actor: Actor::HOST, request_id: "test".to_owned() };
     let random = app.app.random.as_ref();
