@@ -2,6 +2,7 @@
 //! `KEYRACK_TEST_STORE=postgres`, a schema of its own on the server that `KEYRACK_TEST_POSTGRES` names. With `serializable` its
 //! transactions are, and some of them fail for that reason alone. `./dev test` starts the server, and runs them on all three.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -107,6 +108,12 @@ pub(crate) async fn new_schema() -> String {
         .await
         .unwrap();
     format!("{server}?options=-csearch_path%3D{name}")
+}
+
+/// Where the server of a schema is, and the rest of its URL.
+pub(crate) fn parts(schema: &str) -> (SocketAddr, &str) {
+    let (address, _) = schema.split_once('@').unwrap().1.split_once('/').unwrap();
+    (address.parse().unwrap(), schema.split_once(address).unwrap().1)
 }
 
 async fn connect(url: &str) -> Client {

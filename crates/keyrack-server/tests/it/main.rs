@@ -20,6 +20,7 @@ mod canary;
 mod cli;
 mod cli_client;
 mod client_keys;
+mod cluster;
 mod concurrency;
 mod connections;
 mod database;

@@ -1,0 +1,88 @@
+//! A way to a database that can be cut.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// Passes everything on until it is told otherwise.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    to: SocketAddr,
+    /// Both ends of every connection; `None` while the way is cut.
+    streams: Mutex<Option<Vec<TcpStream>>>,
+    /// After so many commits of changes more, the connection is cut between the commit and its answer.
+    commits_left: AtomicI64,
+}
+
+impl Proxy {
+    pub(crate) fn to(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared { to, streams: Mutex::new(Some(Vec::new())), commits_left: AtomicI64::new(-1) });
+        thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || listener.incoming().flatten().for_each(|client| shared.take(client))
+        });
+        Self { address, shared }
+    }
+
+    /// Nothing passes any more, and nobody is let in.
+    pub(crate) fn cut(&self) {
+        for stream in self.shared.streams.lock().unwrap().take().into_iter().flatten() {
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    /// The way is open again.
+    pub(crate) fn mend(&self) {
+        self.shared.streams.lock().unwrap().get_or_insert_default();
+    }
+
+    /// The next commit of a change reaches the database; its answer does not come back.
+    pub(crate) fn cut_at_next_commit(&self) {
+        self.shared.commits_left.store(1, Ordering::SeqCst);
+    }
+}
+
+impl Shared {
+    fn take(self: &Arc<Self>, client: TcpStream) {
+        let mut streams = self.streams.lock().unwrap();
+        let Some(streams) = streams.as_mut() else { return };
+        let Ok(server) = TcpStream::connect(self.to) else { return };
+        client.set_nodelay(true).unwrap();
+        server.set_nodelay(true).unwrap();
+        streams.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+        let is_cut = Arc::new(AtomicI64::new(0));
+        for (mut from, mut to, is_up) in
+            [(client.try_clone().unwrap(), server.try_clone().unwrap(), true), (server, client, false)]
+        {
+            let (shared, is_cut) = (Arc::clone(self), Arc::clone(&is_cut));
+            thread::spawn(move || {
+                let mut buffer = [0; 16 << 10];
+                while let Ok(count @ 1..) = from.read(&mut buffer) {
+                    let got = &buffer[..count];
+                    // A change is told to those who listen; heartbeats are not.
+                    let is_commit = is_up && got.windows(14).any(|window| window == b"keyrack_change");
+                    let is_commit = is_commit && got.windows(6).any(|window| window == b"COMMIT");
+                    if is_commit && shared.commits_left.fetch_sub(1, Ordering::SeqCst) == 1 {
+                        is_cut.store(1, Ordering::SeqCst);
+                    }
+                    if !is_up && is_cut.load(Ordering::SeqCst) == 1 {
+                        break;
+                    }
+                    if to.write_all(got).is_err() {
+                        break;
+                    }
+                }
+                from.shutdown(Shutdown::Both).ok();
+                to.shutdown(Shutdown::Both).ok();
+            });
+        }
+    }
+}
