@@ -1,6 +1,7 @@
 //! The wire of the verification listener, over real sockets, with a service that says back what it was asked.
 
 mod answers;
+mod clock;
 mod descriptors;
 pub(crate) mod http2;
 mod refused;
