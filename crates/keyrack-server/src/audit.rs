@@ -81,6 +81,11 @@ impl Entry {
         hash_of(self.seq, self.at, &self.event, previous) == self.hash
     }
 
+    /// Whether it is the one of that number and hash.
+    pub fn is_at(&self, seq: i64, hash: &[u8]) -> bool {
+        self.seq == seq && self.hash == hash
+    }
+
     /// The entry in the shape of the contract (section 3).
     pub fn body(&self) -> EntryBody<'_> {
         let raw = |json: &Option<String>| json.clone().and_then(|json| RawValue::from_string(json).ok());

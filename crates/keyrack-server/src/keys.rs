@@ -277,6 +277,18 @@ pub async fn revoke(writing: &mut Writing, place: Place, id: i64, by: &By) -> Re
     Ok(put_to_death(writing, key, by).await?)
 }
 
+/// Revokes a key that is dead already where it counts, and of which the database does not know that. Nobody is asked whether it may be:
+/// that was done, and is final.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn revoke_again(writing: &mut Writing, key: KeyId, by: &By) -> Result<(), StoreError> {
+    if let Some(key) = writing.living_row(key).await? {
+        put_to_death(writing, key, by).await?;
+    }
+    Ok(())
+}
+
 /// Revokes a system key and makes another like it, in one transaction.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ mod error;
 mod following;
 mod in_force;
 mod integrity;
+mod journal;
 mod live_sum;
 mod nodes;
 mod reading;
@@ -34,6 +35,7 @@ use self::following::Followed;
 pub use self::in_force::Effect;
 use self::in_force::InForce;
 pub use self::integrity::Loaded;
+use self::journal::Journal;
 use self::nodes::Membership;
 pub use self::nodes::{Beat, Effective, HEARTBEAT, LEASE, Lease, Node, Pending};
 pub use self::reading::{Beneath, Find, PublicKeys, Rows};
@@ -79,6 +81,7 @@ pub struct Store {
     sum_key: MacKey,
     root_check_key: MacKey,
     ballast: Arc<Ballast>,
+    journal: Journal,
     clock: Arc<dyn Clock>,
 }
 
@@ -162,6 +165,7 @@ impl Store {
             sum_key: root_key.derive("keyrack live sum v1"),
             root_check_key: root_key.derive("keyrack root key check v1"),
             ballast: Arc::new(Ballast::new(data_dir)),
+            journal: Journal::of(data_dir, root_key.derive("keyrack journal v1")),
             clock,
         }
     }

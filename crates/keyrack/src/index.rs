@@ -369,6 +369,15 @@ impl Index {
         self.table.apply(&mut self.turn(), digest.words(), change)
     }
 
+    /// Takes the state of a key as it is given, even if a newer one is known: for an index whose store has lost changes, and goes on
+    /// from there. What was revoked stays so.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; the index is then as it was.
+    pub fn reset(&self, digest: &KeyDigest, record: &KeyRecord) -> Result<(), ApplyError> {
+        self.table.reset(&mut self.turn(), digest.words(), record)
+    }
+
     /// A panic inside cannot leave the table half changed, so a poisoned lock is still good.
     fn turn(&self) -> std::sync::MutexGuard<'_, Books> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)

@@ -11,7 +11,10 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use keyrack::{KeyId, OrganizationId};
+use serde::Serialize;
 use tracing::Instrument as _;
+use utoipa::ToSchema;
 
 use super::body;
 use super::caller::Caller;
@@ -19,12 +22,14 @@ use super::effective;
 use super::fields::Fields;
 use super::problem::{self, Code, Problem};
 use super::project_keys::Door;
+use super::to_json;
 use crate::app::App;
 use crate::crash::crash_point;
+use crate::place::Place;
 use crate::random::{self, OsRandom};
 use crate::refusal::Refusal;
 use crate::replies::{Repeatable, ReplyBody};
-use crate::store::{Need, StoreError, Writing};
+use crate::store::{By, Need, StoreError, Writing};
 
 /// How long a request waits for another with the same `Idempotency-Key`.
 const TWIN_WAIT: Duration = Duration::from_secs(2);
@@ -127,7 +132,7 @@ where
 {
     let Some(header) = &asked.idempotency_key else {
         let input = checked?;
-        return to_the_end(attempts(app, caller, None, Ok(input), need, work)).await;
+        return to_the_end(async move { Ok(attempts(app, caller, None, &Ok(input), need, work).await?) }).await;
     };
     let request = [asked.method.as_bytes(), asked.path.as_bytes(), &asked.body];
     let repeatable = app.replies.repeatable(caller.key.id(), &caller.presented, header, request);
@@ -135,7 +140,7 @@ where
     to_the_end(async move {
         let _turn = turn;
         let kept = Kept { repeatable, door: asked.door };
-        attempts(app, caller, Some(kept), checked, need, work).await
+        Ok(attempts(app, caller, Some(kept), &checked, need, work).await?)
     })
     .await
 }
@@ -148,7 +153,80 @@ pub(super) async fn done<F>(app: Arc<App>, caller: Caller, need: Need, work: F) 
 where
     F: for<'w> Fn(Job<'w>) -> Work<'w> + Send + Sync + 'static,
 {
-    to_the_end(attempts(app, caller, None, Ok(()), need, move |job: Job<'_>, ()| work(job))).await
+    to_the_end(async move { Ok(attempts(app, caller, None, &Ok(()), need, with_no_input(work)).await?) }).await
+}
+
+fn with_no_input<F>(work: F) -> impl for<'w> Fn(Job<'w>, &'w ()) -> Work<'w> + Send + Sync
+where
+    F: for<'w> Fn(Job<'w>) -> Work<'w> + Send + Sync,
+{
+    move |job, ()| work(job)
+}
+
+/// A key to be revoked, as it can be found without the database.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    /// Its number.
+    pub id: i64,
+    /// Where it must be.
+    pub place: Place,
+    /// The organization that it must be of too.
+    pub within: Option<OrganizationId>,
+}
+
+/// Revokes a key. While a shared database is away it dies on this node at once, and is kept in its journal: 202.
+///
+/// # Errors
+/// The problem of the work.
+pub(super) async fn revoked<F>(
+    app: Arc<App>,
+    caller: Caller,
+    target: Option<Target>,
+    work: F,
+) -> Result<Response, Problem>
+where
+    F: for<'w> Fn(Job<'w>) -> Work<'w> + Send + Sync + 'static,
+{
+    let Some(target) = target.filter(|_| app.store.is_shared()) else {
+        return done(app, caller, Need::Revocation, work).await;
+    };
+    to_the_end(async move {
+        let by = caller.by();
+        let is_away = app.verifier.index().staleness(app.clock.moment()).is_some();
+        let outcome = if is_away {
+            Err(Failed::Store(StoreError::Busy))
+        } else {
+            attempts(Arc::clone(&app), caller, None, &Ok(()), Need::Revocation, with_no_input(work)).await
+        };
+        match outcome {
+            Err(Failed::Store(error)) if error.is_outage() => without_database(&app, target, &by, error),
+            outcome => outcome.map_err(Problem::from),
+        }
+    })
+    .await
+}
+
+fn without_database(app: &App, target: Target, by: &By, error: StoreError) -> Result<Response, Problem> {
+    let Target { id, place, within } = target;
+    let is_meant = |holder| place.holds(holder) && within.is_none_or(|within| Place::Beneath(within).holds(holder));
+    let Some(effective) = app.store.revoke_without_database(KeyId(id), is_meant, by)? else {
+        return Err(error.into());
+    };
+    let mut body = to_json(&Undurable { id, durable: false });
+    effective::leave_open(&mut body);
+    effective::close(&mut body, &effective);
+    Ok(respond(ReplyBody { status: 202, body }))
+}
+
+/// A key that is dead, and that the database does not know to be.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Undurable {
+    /// Number of the key.
+    #[schema(example = 4)]
+    id: i64,
+    /// Always `false`: the revocation is kept by this node alone until the database is back.
+    #[schema(example = false)]
+    durable: bool,
 }
 
 /// A request whose reply is kept, and who may have it.
@@ -169,6 +247,15 @@ impl From<StoreError> for Failed {
     }
 }
 
+impl From<Failed> for Problem {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Final(problem) => problem,
+            Failed::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<Refusal> for Failed {
     fn from(refusal: Refusal) -> Self {
         match refusal.into_store_error() {
@@ -183,30 +270,26 @@ async fn attempts<T, F>(
     app: Arc<App>,
     mut caller: Caller,
     kept: Option<Kept>,
-    checked: Result<T, Problem>,
+    checked: &Result<T, Problem>,
     need: Need,
     work: F,
-) -> Result<Response, Problem>
+) -> Result<Response, Failed>
 where
     T: Sync,
     F: for<'w> Fn(Job<'w>, &'w T) -> Work<'w>,
 {
     let mut left = MOST_ATTEMPTS;
-    let outcome = loop {
+    loop {
         left -= 1;
-        match attempt(&app, &mut caller, kept.as_ref(), &checked, need, &work).await {
+        match attempt(&app, &mut caller, kept.as_ref(), checked, need, &work).await {
             Err(Failed::Store(StoreError::Conflict)) if left > 0 => pause().await,
             Err(Failed::Store(error)) if left > 0 && need == Need::Revocation && error.may_be_for_want_of_room() => {
                 app.store.give_up_ballast();
                 left = 1;
             }
-            outcome => break outcome,
+            outcome => return outcome,
         }
-    };
-    outcome.map_err(|failed| match failed {
-        Failed::Final(problem) => problem,
-        Failed::Store(error) => error.into(),
-    })
+    }
 }
 
 /// So that two who are in each other's way do not stay there.

@@ -8,7 +8,7 @@ use keyrack::{Holder, OrganizationRole, ProjectRole, VerifiedKey};
 
 use super::body;
 use super::caller::Caller;
-use super::changing::{self, Asked, Job};
+use super::changing::{self, Asked, Job, Target};
 use super::keys::{KeyBody, parse_new, parse_patch};
 use super::path::project_id;
 use super::problem::Problem;
@@ -39,6 +39,21 @@ impl Door {
             Self::Named(id) => projects::reach(find, key, project_id(id)).await?.1,
         };
         caller.needs(ProjectRole::Admin)
+    }
+
+    /// A key behind it, as it can be found without the database; none if only that knows whether the caller may come in.
+    fn target(self, key: &VerifiedKey, id: i64) -> Option<Target> {
+        match (self, key.holder()) {
+            (Self::Own, Holder::Project { project, .. }) => {
+                Some(Target { id, place: Place::Project(project), within: None })
+            }
+            (Self::Named(project), Holder::Organization { organization, role }) if role >= OrganizationRole::Admin => {
+                Some(Target { id, place: Place::Project(project_id(project)), within: Some(organization) })
+            }
+            (Self::Own | Self::Named(_), Holder::Project { .. } | Holder::Organization { .. } | Holder::Operator) => {
+                None
+            }
+        }
     }
 }
 
@@ -95,7 +110,8 @@ pub(super) async fn change(
 }
 
 pub(super) async fn revoke(app: Arc<App>, caller: Caller, door: Door, id: i64) -> Result<Response, Problem> {
-    changing::done(app, caller, Need::Revocation, move |job: Job<'_>| {
+    let target = door.target(&caller.key, id);
+    changing::revoked(app, caller, target, move |job: Job<'_>| {
         Box::pin(async move {
             let Job { caller, writing, .. } = job;
             let opened = door.open(writing, &caller.key).await;

@@ -55,6 +55,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the database is away, as far as can be told.
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::Busy)
+    }
+
     /// Whether the same may succeed once there is more room on the disk.
     pub fn may_be_for_want_of_room(&self) -> bool {
         match self {

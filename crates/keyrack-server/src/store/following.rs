@@ -34,7 +34,12 @@ impl Store {
     pub(super) async fn catch_up(&self, on: &mut Connection) -> Result<i64, StoreError> {
         let mut followed = self.followed.lock().await;
         loop {
-            let entries = sql::audit_entries_after(on, followed.seq, ENTRIES_AT_A_TIME).await?;
+            let mut entries = sql::audit_entries_from(on, followed.seq, ENTRIES_AT_A_TIME).await?;
+            // The newest that is in force is read once more: a database that was put back has none, or another.
+            if followed.seq > 0 && !entries.first().is_some_and(|entry| entry.is_at(followed.seq, &followed.hash)) {
+                return Err(not_going_on(followed.seq));
+            }
+            entries.retain(|entry| entry.seq > followed.seq);
             let Some(newest) = entries.last() else { return Ok(followed.seq) };
             check_chain(&followed, &entries)?;
             let newest = Followed { seq: newest.seq, hash: newest.hash.clone() };
@@ -98,12 +103,16 @@ impl Store {
     }
 }
 
+fn not_going_on(seq: i64) -> StoreError {
+    StoreError::Damaged { what: format!("the log of changes does not go on from change {seq}") }
+}
+
 /// Every entry has the number after the one before, and its hash.
 fn check_chain(followed: &Followed, entries: &[Entry]) -> Result<(), StoreError> {
     let (mut seq, mut hash) = (followed.seq, followed.hash.as_slice());
     for entry in entries {
         if entry.seq != seq + 1 || !entry.is_chained_to(hash) {
-            return Err(StoreError::Damaged { what: format!("the log of changes does not go on from change {seq}") });
+            return Err(not_going_on(seq));
         }
         (seq, hash) = (entry.seq, &entry.hash);
     }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use keyrack::policy::{Document, Policies};
 use keyrack::{
-    Holder, KeyChange, KeyDigest, KeyRecord, Limit, LimitPlan, Lookup, OrganizationId, PolicyVersion, Verifier,
+    Holder, KeyChange, KeyDigest, KeyRecord, Limit, LimitPlan, Lookup, OrganizationId, PolicySet, PolicyVersion,
+    Verifier,
 };
 
 use super::StoreError;
@@ -84,6 +85,19 @@ impl InForce {
             };
         }
         record
+    }
+
+    /// Forgets the versions of everything but keys, and the policies: [`InForce::reset`] says all of it again.
+    pub(super) fn forget(&self) {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.verifier.set_policies(PolicySet::builtin());
+    }
+
+    /// Brings a row into force, even if a newer one was. A key that is dead stays so; says whether that is what it is, and the row not.
+    pub(super) fn reset(&self, effect: &Effect) -> Result<bool, StoreError> {
+        let Effect::Key(digest, KeyChange::Put(record)) = effect else { return self.apply(effect).map(|()| false) };
+        self.verifier.index().reset(digest, &self.with_tier(record))?;
+        Ok(!self.lets_pass(digest))
     }
 
     /// Brings a row into force.
@@ -220,6 +234,16 @@ impl InForce {
                 }
             }
         }
+    }
+
+    /// Whether there is a live key that `is_it` picks.
+    pub(super) fn has_live(&self, is_it: impl Fn(&KeyRecord) -> bool) -> bool {
+        let found = std::cell::Cell::new(false);
+        self.verifier.index().revoke_where(|record| {
+            found.set(found.get() || is_it(record));
+            false
+        });
+        found.get()
     }
 
     /// Makes keys dead that can only be found by what the index knows of them, because their rows cannot be used; says how

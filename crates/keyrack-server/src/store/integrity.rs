@@ -1,6 +1,8 @@
 //! What is read is only used if it is as Keyrack wrote it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+
+use keyrack::KeyId;
 
 use super::database::Connection;
 use super::live_sum::LiveSum;
@@ -38,16 +40,41 @@ impl Store {
     /// [`StoreError`] if the rows cannot be read, or if it cannot be told which of them were tampered with; the index is
     /// then not marked as loaded.
     pub async fn load(&self) -> Result<Loaded, StoreError> {
+        self.load_rows(None).await
+    }
+
+    /// Loads everything anew, because the log is not the one that was followed: the database was put back, or has lost what it had
+    /// acknowledged. Keys that it does not have any more are dead; of those that died here it is told again. Until there is a new
+    /// lease no key passes.
+    ///
+    /// # Errors
+    /// As for [`Store::load`].
+    pub(super) async fn reload(&self) -> Result<Loaded, StoreError> {
+        self.verifier.index().distrust();
+        let mut living = HashSet::new();
+        self.in_force.forget();
+        let loaded = self.load_rows(Some(&mut living)).await?;
+        let lost = self.in_force.kill(|key| !living.contains(&key.id));
+        tracing::error!(keys = loaded.keys, lost, "everything was loaded anew");
+        Ok(loaded)
+    }
+
+    /// With `anew`, that gets the numbers of all keys that live, and what was known of them does not matter.
+    async fn load_rows(&self, mut anew: Option<&mut HashSet<KeyId>>) -> Result<Loaded, StoreError> {
         let mut followed = self.followed.lock().await;
         let mut snapshot = self.readers.snapshot().await?;
         let head = sql::audit_head(&mut snapshot).await?.ok_or_else(no_head)?;
-        let organizations = self.load_a::<Organization>(&mut snapshot, |_| {}).await?;
-        let projects = self.load_a::<Project>(&mut snapshot, |_| {}).await?;
-        let members = self.load_a::<Member>(&mut snapshot, |_| {}).await?;
-        let policies = self.load_a::<AppliedPolicy>(&mut snapshot, |_| {}).await?;
+        let is_anew = anew.is_some();
+        let organizations = self.load_a::<Organization>(&mut snapshot, is_anew, |_| {}).await?;
+        let projects = self.load_a::<Project>(&mut snapshot, is_anew, |_| {}).await?;
+        let members = self.load_a::<Member>(&mut snapshot, is_anew, |_| {}).await?;
+        let policies = self.load_a::<AppliedPolicy>(&mut snapshot, is_anew, |_| {}).await?;
         let mut missing = BTreeSet::new();
         let keys = self
-            .load_a::<StoredKey>(&mut snapshot, |key| {
+            .load_a::<StoredKey>(&mut snapshot, is_anew, |key| {
+                if let Some(living) = &mut anew {
+                    living.insert(key.id);
+                }
                 let Tenant { organization, project } = key.tenant();
                 let parents = [(Kind::Organization, organization), (Kind::Project, project)];
                 let parents = parents.into_iter().filter_map(|(kind, id)| Some(Reference { kind, id: id? }));
@@ -67,17 +94,27 @@ impl Store {
         }
         self.verifier.index().set_position(head.seq);
         *followed = Followed { seq: head.seq, hash: head.hash };
+        self.apply_journal();
         self.restore_quotas(&mut snapshot).await;
         self.verifier.index().mark_loaded();
         Ok(loaded)
     }
 
-    async fn load_a<K: Table>(&self, on: &mut Connection, mut each: impl FnMut(&K) + Send) -> Result<Read, StoreError> {
+    async fn load_a<K: Table>(
+        &self,
+        on: &mut Connection,
+        is_anew: bool,
+        mut each: impl FnMut(&K) + Send,
+    ) -> Result<Read, StoreError> {
         let mut read = Read::default();
         sql::for_each_live::<K>(on, |row| match self.authentic_form::<K>(row) {
             Ok((found, form)) => {
                 (read.rows, read.sum) = (read.rows + 1, read.sum.with(&self.summand_of(&form)));
-                self.in_force.apply(&found.effect())?;
+                if !is_anew {
+                    self.in_force.apply(&found.effect())?;
+                } else if self.in_force.reset(&found.effect())? {
+                    self.reassert(KeyId(found.id()));
+                }
                 each(&found);
                 Ok(())
             }

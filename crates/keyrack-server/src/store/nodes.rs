@@ -179,7 +179,14 @@ impl Store {
         };
         let began = self.clock.uptime();
         connection.begin_write().await?;
-        let seq = self.catch_up(&mut connection).await?;
+        let seq = match self.catch_up(&mut connection).await {
+            Err(error @ StoreError::Damaged { .. }) => {
+                tracing::error!(%error, "the store is not the one that was followed; everything is loaded anew");
+                self.reload().await?;
+                self.catch_up(&mut connection).await?
+            }
+            outcome => outcome?,
+        };
         // Who asked for the list before this node was on it did not wait for it: so its first heartbeat lists it, and only those after
         // that are a lease.
         let was_listed = sql::beat(&mut connection, &members.id, seq).await?;
@@ -219,14 +226,17 @@ impl Store {
     }
 
     /// Follows the store for as long as it is polled: a heartbeat now and then, and soon after every change of another process.
-    pub async fn follow(&self) {
+    pub async fn follow(self: &std::sync::Arc<Self>) {
         if !self.is_shared() {
             return;
         }
         let mut is_well = true;
         loop {
             self.database.hint(HEARTBEAT).await;
-            let outcome = self.beat().await;
+            let mut outcome = self.beat().await;
+            if outcome.is_ok() {
+                outcome = self.commit_journal().await;
+            }
             match &outcome {
                 Ok(()) if !is_well => tracing::info!("the store is followed again"),
                 Err(error) if is_well => {
@@ -311,6 +321,13 @@ impl Store {
             }
             tokio::time::sleep(LOOK_AGAIN.min(patience.saturating_sub(waited))).await;
         }
+    }
+
+    /// How far a change has reached of which no other node can have heard.
+    pub(super) fn known_reach(&self) -> Effective {
+        let others = self.membership.known(self.clock.uptime()).into_iter().filter(|node| !node.is_own);
+        let pending: Vec<_> = others.map(|node| self.pending(&node)).collect();
+        if pending.is_empty() { Effective::All } else { Effective::Partial(pending) }
     }
 
     fn pending(&self, node: &Node) -> Pending {

@@ -12,7 +12,7 @@ mod usage;
 use std::future::Future;
 
 pub(super) use self::audit::{
-    Head, audit_entries_after, audit_head, entry_of, for_each_audit_entry, insert_audit_entries, insert_audit_head,
+    Head, audit_entries_from, audit_head, entry_of, for_each_audit_entry, insert_audit_entries, insert_audit_head,
     set_audit_head, take_seqs, targets_between,
 };
 pub(super) use self::keys::{count_live_keys, key_ever, live_keys};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keyrack::{OrganizationId, PolicyVersion, ProjectId};
+use keyrack::{KeyId, OrganizationId, PolicyVersion, ProjectId};
 
 use super::live_sum::LiveSum;
 use super::reading::{Beneath, Find};
@@ -107,6 +107,16 @@ impl Writing {
             return Ok(found);
         }
         Err(not_in_force(&found))
+    }
+
+    /// The row of a key that lives, for all that the database knows, whatever is in force here.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read or is damaged.
+    pub async fn living_row(&mut self, key: KeyId) -> Result<Option<StoredKey>, StoreError> {
+        let row = sql::by_id::<StoredKey>(self.connection()?, key.0).await?;
+        let found = row.map(|row| self.store.authentic::<StoredKey>(&row)).transpose()?;
+        Ok(found.filter(Kept::is_live))
     }
 
     /// Some live keys of a place whose numbers are above `after`, lowest first, and the number to go on from; none of that

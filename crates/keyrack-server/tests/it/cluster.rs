@@ -371,3 +371,38 @@ fn nobody_is_let_in_wrongly_while_nodes_are_killed_stopped_and_cut_off() {
     assert_eq!(wrong, [], "of {} events", events.len());
     assert!(count(Asked::Revoke, Outcome::MadeEverywhere) > 20, "too little was proven to show anything");
 }
+
+// ---- without the database ------------------------------------------------------------------------------------------
+
+#[test]
+fn a_revocation_without_the_database_is_kept_and_committed_when_it_is_back() {
+    let cluster = Cluster::new(2, "5m");
+    let (cut, other) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let made: Vec<_> = (0..3).map(|number| cluster.create(0, &format!("key-{number}")).unwrap()).collect();
+    cut.proxy.cut();
+    let revoked = cluster.revoke(0, made[0].id, "wait=1").unwrap();
+    assert_eq!(revoked.status, 202, "{}", revoked.text);
+    let revoked = revoked.json();
+    assert_eq!((&revoked["id"], &revoked["durable"]), (&json!(made[0].id), &json!(false)));
+    assert_eq!((&revoked["effective"], revoked["pending"].as_array().unwrap().len()), (&json!("partial"), 1));
+    assert_eq!(cut.verify(&made[0].value, made[0].seq), Outcome::Denied, "it is dead here at once");
+    assert_eq!(cut.verify(&made[1].value, made[1].seq), Outcome::Accepted, "the others live");
+    assert_eq!(cluster.revoke(0, made[0].id, "wait=1").unwrap().status, 202, "whoever asks again is told the same");
+    let unknown = cluster.revoke(0, 999, "wait=1").unwrap();
+    assert_eq!(unknown.status, 503, "the database may know it: {}", unknown.text);
+
+    // Killed before it could tell anybody.
+    cut.kill();
+    cut.proxy.mend();
+    cut.start();
+    assert_eq!(cut.verify(&made[0].value, made[0].seq), Outcome::Denied, "it is still dead when the node is back");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while other.verify(&made[0].value, made[0].seq) != Outcome::Denied {
+        assert!(Instant::now() < deadline, "it does not become known to the others");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let events =
+        other.ask("GET", "/api/client/audit-events?action=key.revoke", &cluster.admin, None, &[]).unwrap().json();
+    assert_eq!(events["results"][0]["target"]["id"], made[0].id);
+    assert_eq!(events["results"][0]["actor"]["kind"], "secret_key", "by who asked for it");
+}

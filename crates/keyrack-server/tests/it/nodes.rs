@@ -27,6 +27,13 @@ impl Node {
     }
 }
 
+impl TestApp {
+    fn follows(&self) -> tokio::task::JoinHandle<()> {
+        let store = std::sync::Arc::clone(&self.app.store);
+        tokio::spawn(async move { store.follow().await })
+    }
+}
+
 async fn revoke(app: &TestApp, id: i64, patience: &str) -> Reply {
     app.call_with(app.admin(), ("DELETE", &format!("{KEYS}/{id}")), None, &[("Prefer", patience)]).await
 }
@@ -161,6 +168,111 @@ async fn two_nodes_do_not_revoke_the_last_two_operator_keys() {
         if two == 200 {
             // The first key is gone: nothing is left to try with.
             return;
+        }
+    }
+}
+
+/// What a failover to a standby that was behind does to a store: the newest changes are gone.
+#[tokio::test]
+async fn a_database_that_lost_changes_is_loaded_anew_and_no_key_comes_back() {
+    const TABLES: [&str; 5] = ["api_keys", "organizations", "audit_events", "audit_head", "counters"];
+    let app = TestApp::shared().await;
+    let node = app.another_node().await;
+    let (revoked, revoked_key) = app.create(json!({"name": "revoked", "role": "admin"})).await;
+    let (narrowed, narrowed_key) = app.create(json!({"name": "narrowed", "role": "admin"})).await;
+    let mut beside = app.beside().await;
+    for table in TABLES {
+        beside.run(format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")).await;
+    }
+    // One that is acknowledged and lost, and one that this node has seen die.
+    let following = node.follows();
+    let (_, lost_key) = app.create(json!({"name": "lost", "role": "admin"})).await;
+    let other = (app.organization("other").await.0, "/api/operator/organizations/1/suspend");
+    assert_eq!(revoke(&app, revoked, "wait=0").await.status, 200);
+    let patch = Some(json!({"role": "support"}));
+    assert_eq!(app.call(("PATCH", &format!("{KEYS}/{narrowed}")), patch.clone()).await.status, 200);
+    assert_eq!(app.as_operator(("POST", other.1), None).await.status, 200);
+    while node.lets_pass(&revoked_key).await != Some(false) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    following.abort();
+    following.await.unwrap_err();
+    for table in TABLES {
+        beside.run(format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM kept_{table}")).await;
+    }
+
+    let _following = (node.follows(), app.follows());
+    let admin = app.admin().to_owned();
+    let mut waited = 0;
+    // The organization is not suspended any more: that says that all of it was loaded anew.
+    while node.lets_pass(&admin).await != Some(true) {
+        assert!(waited < 500, "it is not loaded anew");
+        waited += 1;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(node.lets_pass(&revoked_key).await, Some(false), "revoked is final");
+    assert_eq!(node.lets_pass(&lost_key).await, Some(false), "of this one nobody knows any more");
+    assert_eq!(node.lets_pass(&narrowed_key).await, Some(true));
+    while beside.number(format!("SELECT COUNT(*) FROM api_keys WHERE id = {revoked} AND revoked_at IS NULL")).await != 0
+    {
+        assert!(waited < 1_000, "the database is told of the death again");
+        waited += 1;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // What was put back can be changed again: its older version is the one that is in force.
+    let again = node.call(&admin, ("PATCH", &format!("{KEYS}/{narrowed}")), patch).await;
+    assert_eq!((again.status, again.json()["role"].as_str()), (200, Some("support")), "{}", again.text);
+    assert_eq!(node.app.store.verify_audit().await.unwrap().faults, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_hole_in_the_log_is_seen() {
+    let app = TestApp::shared().await;
+    let node = app.another_node().await;
+    let (_, first) = app.create(json!({"name": "first"})).await;
+    let (_, second) = app.create(json!({"name": "second"})).await;
+    let newest = app.app.store.audit_entries().await.unwrap();
+    app.beside().await.run(format!("DELETE FROM audit_events WHERE seq = {}", newest - 1)).await;
+    let _following = node.follows();
+    let mut waited = 0;
+    while node.lets_pass(&second).await != Some(true) {
+        assert!(waited < 500);
+        waited += 1;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(
+        node.lets_pass(&first).await,
+        Some(true),
+        "what the lost entry spoke of was loaded with everything else"
+    );
+}
+
+/// The trap of numbers that are taken early: a slow transaction with a low number that commits late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_that_commits_late_is_never_missed() {
+    use keyrack::ProjectId;
+    use keyrack_server::actor::Actor;
+    use keyrack_server::place::Place;
+    use keyrack_server::store::{By, Need};
+    let app = TestApp::shared().await;
+    let (one, two) = (app.another_node().await, app.another_node().await);
+    let _following = two.follows();
+    for round in 0..5 {
+        let (slow_id, slow_key) = app.create(json!({"name": format!("slow {round}"), "role": "admin"})).await;
+        let by = By { actor: Actor::HOST, request_id: "test".to_owned() };
+        let mut slow = one.app.store.begin(Need::Revocation).await.unwrap();
+        keyrack_server::keys::revoke(&mut slow, Place::Project(ProjectId(1)), slow_id, &by).await.unwrap();
+        // Begun before, and committed after this one, which the others have long followed.
+        let (_, fast_key) = app.create(json!({"name": format!("fast {round}"), "role": "admin"})).await;
+        while two.lets_pass(&fast_key).await != Some(true) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let seq = slow.commit().await.unwrap();
+        let mut waited = 0;
+        while two.lets_pass(&slow_key).await != Some(false) {
+            assert!(waited < 400, "the revocation at {seq} was missed");
+            waited += 1;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 }

@@ -43,6 +43,13 @@ pub(super) struct Table {
     any_suspended: AtomicBool,
 }
 
+/// Which states of a key take the place of what is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Versions {
+    OnlyNewer,
+    Whatever,
+}
+
 /// What only who applies changes has.
 #[derive(Debug, Default)]
 pub(super) struct Books {
@@ -173,7 +180,7 @@ impl Table {
         let known = self.record_of(words);
         match (known, change) {
             (Some((_, record)), KeyChange::Revoke { .. }) => self.kill(books, record),
-            (Some((_, record)), KeyChange::Put(put)) => self.replace(books, record, put)?,
+            (Some((_, record)), KeyChange::Put(put)) => self.replace(books, record, put, Versions::OnlyNewer)?,
             (None, KeyChange::Revoke { id }) => {
                 self.insert(words, *id, None, |_dead| Ok(()))?;
             }
@@ -200,7 +207,21 @@ impl Table {
         }
     }
 
-    fn replace(&self, books: &mut Books, record: Record<'_>, put: &KeyRecord) -> Result<(), ApplyError> {
+    /// Takes the state of a key as it is given, whatever version is known. The dead stay dead.
+    pub(super) fn reset(&self, books: &mut Books, words: [u64; 2], put: &KeyRecord) -> Result<(), ApplyError> {
+        match self.record_of(words) {
+            Some((_, record)) => self.replace(books, record, put, Versions::Whatever),
+            None => self.apply(books, words, &KeyChange::Put(put.clone())),
+        }
+    }
+
+    fn replace(
+        &self,
+        books: &mut Books,
+        record: Record<'_>,
+        put: &KeyRecord,
+        versions: Versions,
+    ) -> Result<(), ApplyError> {
         let Some((version, slot)) = record.version_and_slot() else { return Ok(()) };
         let (known, next) = (record.id(), Grant::of(put));
         let Read::Live { grant, .. } = record.read(&self.grants) else { return Ok(()) };
@@ -209,7 +230,7 @@ impl Table {
         else {
             return Err(ApplyError::IdentityChanged { known, claimed: put.id });
         };
-        if put.version <= version {
+        if versions == Versions::OnlyNewer && put.version <= version {
             return Ok(());
         }
         let next_slot = self.grants.take(&mut books.tenants, next)?;

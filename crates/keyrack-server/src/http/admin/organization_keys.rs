@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::super::body;
 use super::super::caller::{As, OrganizationOwner};
-use super::super::changing::{self, Asked, Job};
+use super::super::changing::{self, Asked, Job, Target};
 use super::super::described::{ListParams, OnceHeader, Refused};
 use super::super::effective::Reached;
 use super::super::keys::{OrganizationKeyBody, parse_new_organization_key, parse_organization_key_patch};
@@ -169,10 +169,11 @@ pub(in crate::http) async fn revoke(
     As(caller, _): As<OrganizationOwner>,
     Ids([id]): Ids<1>,
 ) -> Result<Response, Problem> {
-    changing::done(app, caller, Need::Revocation, move |job: Job<'_>| {
+    let place = Place::Organization(organization_of(&caller.key)?.organization);
+    let target = Target { id, place, within: None };
+    changing::revoked(app, caller, Some(target), move |job: Job<'_>| {
         Box::pin(async move {
             let Job { caller, writing, .. } = job;
-            let place = Place::Organization(organization_of(&caller.key)?.organization);
             let key = keys::revoke(writing, place, id, &caller.by()).await?;
             Ok(to_json(&OrganizationKeyBody::masked(&key)?))
         })

@@ -119,16 +119,19 @@ pub(in crate::store) async fn for_each_audit_entry(
         .await
 }
 
-/// So many entries after one at most, in order.
-pub(in crate::store) async fn audit_entries_after(
+/// So many entries from one on at most, that one included, in order.
+pub(in crate::store) async fn audit_entries_from(
     on: &mut Connection,
-    after: i64,
+    from: i64,
     most: i64,
 ) -> Result<Vec<Entry>, StoreError> {
-    let entries =
-        Statement::new(concat!("SELECT ", entry_columns!(), " FROM audit_events WHERE seq > $1 ORDER BY seq LIMIT $2"));
-    let damaged = || StoreError::Damaged { what: format!("an audit entry after {after} cannot be read") };
-    let rows = entries.bind(after).bind(most).fetch_all(on).await?;
+    let entries = Statement::new(concat!(
+        "SELECT ",
+        entry_columns!(),
+        " FROM audit_events WHERE seq >= $1 ORDER BY seq LIMIT $2"
+    ));
+    let damaged = || StoreError::Damaged { what: format!("an audit entry from {from} on cannot be read") };
+    let rows = entries.bind(from).bind(most).fetch_all(on).await?;
     rows.iter().map(|row| entry_of(row).ok_or_else(damaged)).collect()
 }
 

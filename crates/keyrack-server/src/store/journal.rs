@@ -1,0 +1,211 @@
+//! Revocations that the database does not have yet: kept in a synced file of this node while the database is away, or when it has
+//! lost them, and committed as soon as it can be. Revoked is final.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use keyrack::{Holder, KeyId};
+use serde::{Deserialize, Serialize};
+
+use super::nodes::Effective;
+use super::writing::By;
+use super::{Need, Store, StoreError};
+use crate::actor::{Actor, ActorKind};
+use crate::canonical::Canonical;
+use crate::data_dir::sync_parent;
+use crate::keys;
+use crate::root_key::MacKey;
+
+const FILE: &str = "revocations";
+
+/// A key that is dead, and who said so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Death {
+    key: i64,
+    actor_kind: String,
+    actor_id: Option<i64>,
+    request_id: String,
+}
+
+impl Death {
+    pub(super) fn new(key: KeyId, by: &By) -> Self {
+        let (actor_kind, actor_id) = (by.actor.kind.as_str().to_owned(), by.actor.id);
+        Self { key: key.0, actor_kind, actor_id, request_id: by.request_id.clone() }
+    }
+
+    fn by(&self) -> By {
+        let kind = ActorKind::of_word(&self.actor_kind).unwrap_or(ActorKind::Host);
+        By { actor: Actor { kind, id: self.actor_id }, request_id: self.request_id.clone() }
+    }
+
+    fn canonical(&self) -> Canonical {
+        let death = Canonical::new("journal").int(self.key).text(&self.actor_kind);
+        death.maybe_int(self.actor_id).text(&self.request_id)
+    }
+}
+
+/// The file, and what is in it.
+pub(super) struct Journal {
+    path: PathBuf,
+    key: MacKey,
+    open: Mutex<Vec<Death>>,
+}
+
+impl Journal {
+    /// Reads what an earlier process left. A line that this installation did not write, or not to its end, is passed over.
+    pub(super) fn of(data_dir: &Path, key: MacKey) -> Self {
+        let path = data_dir.join(FILE);
+        let lines = std::fs::read_to_string(&path).unwrap_or_default();
+        let read = |line: &str| {
+            let (tag, death) = line.split_once(' ')?;
+            let death: Death = serde_json::from_str(death).ok()?;
+            let tag = data_encoding::HEXLOWER.decode(tag.as_bytes()).ok()?;
+            key.fits(&death.canonical(), &tag).then_some(death)
+        };
+        let open = lines.lines().filter_map(|line| {
+            let death = read(line);
+            if death.is_none() {
+                tracing::error!(file = %path.display(), "a line of the journal of revocations cannot be used");
+            }
+            death
+        });
+        let open = Mutex::new(open.collect());
+        Self { path, key, open }
+    }
+
+    /// What the database does not have yet.
+    pub(super) fn open(&self) -> Vec<Death> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds to it; synced when this returns. Blocks on the disk.
+    fn add(&self, death: &Death) -> io::Result<()> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.contains(death) {
+            return Ok(());
+        }
+        let tag = data_encoding::HEXLOWER.encode(&self.key.tag(&death.canonical()));
+        let line = format!("{tag} {}\n", serde_json::to_string(death).expect("it is plain data"));
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+        file.write_all(line.as_bytes())?;
+        file.sync_all()?;
+        sync_parent(&self.path)?;
+        open.push(death.clone());
+        Ok(())
+    }
+
+    /// Forgets what the database has now; what came meanwhile stays.
+    fn remove(&self, done: &[Death]) -> io::Result<()> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|death| !done.contains(death));
+        if open.is_empty() && self.path.exists() {
+            File::create(&self.path)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Revokes a key without the database: it is dead here when this returns, and everywhere once the database has it. `None` if no
+    /// live key of that number is held by such a holder, as far as this node knows.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] if it cannot be kept; the key lives on then.
+    pub fn revoke_without_database(
+        &self,
+        key: KeyId,
+        is_meant: impl Fn(Holder) -> bool,
+        by: &By,
+    ) -> Result<Option<Effective>, StoreError> {
+        let is_it = |record: &keyrack::KeyRecord| record.id == key && is_meant(record.holder);
+        if !self.in_force.has_live(is_it) {
+            // Who asks again is told the same.
+            let is_kept = self.journal.open().iter().any(|death| death.key == key.0 && death.by().actor == by.actor);
+            return Ok(is_kept.then(|| self.known_reach()));
+        }
+        self.keep_death(&Death::new(key, by))?;
+        self.in_force.kill(is_it);
+        tracing::warn!(%key, "revoked without the database; it is committed as soon as that is back");
+        Ok(Some(self.known_reach()))
+    }
+
+    fn keep_death(&self, death: &Death) -> Result<(), StoreError> {
+        self.journal.add(death).map_err(|error| {
+            tracing::error!(%error, "the journal of revocations cannot be written");
+            StoreError::Full
+        })
+    }
+
+    /// What is in the journal is dead, whatever the rows say.
+    pub(super) fn apply_journal(&self) {
+        let open = self.journal.open();
+        if !open.is_empty() {
+            self.in_force.kill(|record| open.iter().any(|death| death.key == record.id.0));
+        }
+    }
+
+    /// A row says that a key lives which died here: the database has lost its death, and is told again.
+    pub(super) fn reassert(&self, key: KeyId) {
+        tracing::error!(%key, "the database has lost a revocation; it is made again");
+        let by = By { actor: Actor::HOST, request_id: "host:reassert".to_owned() };
+        // Even if it cannot be kept: it is dead here.
+        let _is_kept = self.keep_death(&Death::new(key, &by)).is_ok();
+    }
+
+    /// Commits what is in the journal.
+    ///
+    /// # Errors
+    /// [`StoreError`]; it is tried again then.
+    pub(super) async fn commit_journal(self: &std::sync::Arc<Self>) -> Result<(), StoreError> {
+        let open = self.journal.open();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let mut writing = self.begin(Need::Revocation).await?;
+        for death in &open {
+            keys::revoke_again(&mut writing, KeyId(death.key), &death.by()).await?;
+        }
+        let seq = writing.commit().await?;
+        tracing::info!(revocations = open.len(), seq, "the database has the revocations that were made without it");
+        self.journal.remove(&open).map_err(|error| {
+            tracing::error!(%error, "the journal of revocations cannot be emptied; nothing comes of that but work");
+            StoreError::Full
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::OsRandom;
+    use crate::root_key::RootKey;
+
+    #[test]
+    fn what_is_kept_is_read_again_and_what_was_tampered_with_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let root_key = RootKey::create(&dir.path().join("root.key"), &OsRandom).unwrap();
+        let journal = || Journal::of(dir.path(), root_key.derive("journal"));
+        let by = By { actor: Actor { kind: ActorKind::SecretKey, id: Some(3) }, request_id: "req_1".to_owned() };
+        let deaths = [Death::new(KeyId(4), &by), Death::new(KeyId(5), &by)];
+        let first = journal();
+        deaths.iter().for_each(|death| first.add(death).unwrap());
+        first.add(&deaths[0]).unwrap();
+        assert_eq!(journal().open(), deaths);
+        assert_eq!(journal().open()[0].by().actor, by.actor);
+
+        let path = dir.path().join(FILE);
+        let text = std::fs::read_to_string(&path).unwrap();
+        // One that was changed, and one that was not written to its end.
+        std::fs::write(&path, &text.replace("\"key\":4", "\"key\":9")[..text.len() - 3]).unwrap();
+        assert_eq!(journal().open(), []);
+        std::fs::write(&path, text).unwrap();
+        let again = journal();
+        again.remove(&deaths[..1]).unwrap();
+        assert_eq!(again.open(), deaths[1..]);
+        again.remove(&deaths).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    }
+}
