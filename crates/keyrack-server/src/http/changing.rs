@@ -192,13 +192,7 @@ where
     };
     to_the_end(async move {
         let by = caller.by();
-        let is_away = app.verifier.index().staleness(app.clock.moment()).is_some();
-        let outcome = if is_away {
-            Err(Failed::Store(StoreError::Busy))
-        } else {
-            attempts(Arc::clone(&app), caller, None, &Ok(()), Need::Revocation, with_no_input(work)).await
-        };
-        match outcome {
+        match attempts(Arc::clone(&app), caller, None, &Ok(()), Need::Revocation, with_no_input(work)).await {
             Err(Failed::Store(error)) if error.is_outage() => without_database(&app, target, &by, error),
             outcome => outcome.map_err(Problem::from),
         }

@@ -56,8 +56,17 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether the database is away, as far as can be told.
-    pub const fn is_outage(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::Busy)
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Unavailable(error) => error.is_outage(),
+            Self::OutcomeUnknown(_) | Self::Busy => true,
+            Self::Full
+            | Self::Conflict
+            | Self::Damaged { .. }
+            | Self::ForeignRootKey
+            | Self::NewerSchema { .. }
+            | Self::OlderSchema { .. } => false,
+        }
     }
 
     /// Whether the same may succeed once there is more room on the disk.

@@ -28,7 +28,7 @@ enum Access {
 }
 use Access::{Anyone, Operator, Organization, Project, Reaching, ReachingAsAdmin};
 
-const ROUTES: [(&str, &str, Access); 53] = [
+const ROUTES: [(&str, &str, Access); 54] = [
     ("get", "/api/client/keys", Project("admin")),
     ("post", "/api/client/keys", Project("admin")),
     ("get", "/api/client/keys/{keyId}", Project("admin")),
@@ -76,6 +76,7 @@ const ROUTES: [(&str, &str, Access); 53] = [
     ("get", "/api/operator/policy", Operator),
     ("put", "/api/operator/policy", Operator),
     ("get", "/api/operator/audit-events", Operator),
+    ("get", "/api/operator/nodes", Operator),
     ("get", "/api/openapi.json", Anyone),
     ("get", "/docs", Anyone),
     ("get", "/docs.md", Anyone),

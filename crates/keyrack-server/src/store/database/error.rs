@@ -22,9 +22,6 @@ pub enum DatabaseError {
     /// The commit came with a warning, so it may not be where it should be.
     #[error("the database committed with a warning: {0}")]
     Warned(String),
-    /// It cannot be connected to as it is asked.
-    #[error("{0}")]
-    Unusable(String),
     /// The connection is gone.
     #[error("the connection to the database is closed")]
     Closed,
@@ -50,9 +47,16 @@ impl DatabaseError {
         match self {
             Self::Sqlite(error) => sqlite::meaning(error),
             Self::Postgres(error) => postgres::meaning(error),
-            Self::Late(_) | Self::NotDue(_) | Self::Warned(_) | Self::Unusable(_) | Self::Closed => {
-                Meaning::Unavailable
-            }
+            Self::Late(_) | Self::NotDue(_) | Self::Warned(_) | Self::Closed => Meaning::Unavailable,
+        }
+    }
+
+    /// Whether the database is away, or on its way up or down; not that it understood and refused.
+    pub(in crate::store) fn is_outage(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(error) => postgres::is_outage(error),
+            Self::Late(_) | Self::NotDue(_) | Self::Warned(_) | Self::Closed => true,
         }
     }
 

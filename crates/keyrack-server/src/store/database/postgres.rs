@@ -145,3 +145,12 @@ pub(super) fn meaning(error: &tokio_postgres::Error) -> Meaning {
         Some(_) | None => Meaning::Unavailable,
     }
 }
+
+/// Whether a server is away, or on its way up or down: no answer, a standby, or one of the classes of errors that say so.
+pub(super) fn is_outage(error: &tokio_postgres::Error) -> bool {
+    error.code().is_none_or(|code| {
+        *code == SqlState::READ_ONLY_SQL_TRANSACTION
+            // Connection exception, insufficient resources, operator intervention, system error.
+            || ["08", "53", "57", "58"].iter().any(|class| code.code().starts_with(class))
+    })
+}
