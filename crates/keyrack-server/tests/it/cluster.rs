@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use self::history::{Asked, Event, Outcome, check};
 use self::proxy::Proxy;
 use crate::database;
-use crate::server::{Reply, Server, keyrack};
+use crate::server::{KEYRACK, Reply, Server, keyrack};
 
 const KEYS: &str = "/api/client/keys";
 
@@ -405,4 +405,17 @@ fn a_revocation_without_the_database_is_kept_and_committed_when_it_is_back() {
         other.ask("GET", "/api/client/audit-events?action=key.revoke", &cluster.admin, None, &[]).unwrap().json();
     assert_eq!(events["results"][0]["target"]["id"], made[0].id);
     assert_eq!(events["results"][0]["actor"]["kind"], "secret_key", "by who asked for it");
+}
+
+#[test]
+fn the_demonstration_shows_a_death_everywhere_and_life_without_the_database() {
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../nodes/demo");
+    let port = 30_000 + std::process::id() % 2_000 * 8;
+    let shown =
+        std::process::Command::new(demo).args([KEYRACK, "--once"]).env("PORT", port.to_string()).output().unwrap();
+    let (text, errors) = (String::from_utf8_lossy(&shown.stdout), String::from_utf8_lossy(&shown.stderr));
+    assert!(shown.status.success(), "{text}{errors}");
+    let said = |word: &str| text.matches(word).count();
+    assert_eq!((said("\"VALID\""), said("\"NOT_FOUND\""), said("\"effective\":\"all\"")), (6, 3, 1), "{text}");
+    assert!(text.contains("x-keyrack-stale: "), "{text}");
 }
