@@ -1,5 +1,5 @@
 //! The database that the tests of a run are made on, and a way around the server to it: a file for each of them or, with
-//! `KEYRACK_TEST_STORE=postgres`, a schema of its own on the server that `KEYRACK_TEST_POSTGRES` names. With `serializable` its
+//! `TEST_STORE=postgres`, a schema of its own on the server that `TEST_POSTGRES` names. With `serializable` its
 //! transactions are, and some of them fail for that reason alone. `./dev test` starts the server, and runs them on all three.
 
 use std::net::SocketAddr;
@@ -26,13 +26,13 @@ pub(crate) enum Place {
 impl Place {
     /// One that nobody else uses.
     pub(crate) async fn new(dir: &Path) -> Self {
-        match setting("KEYRACK_TEST_STORE").as_deref() {
+        match setting("TEST_STORE").as_deref() {
             None => Self::File(dir.join(DATABASE_FILE)),
             Some("postgres") => Self::Schema(new_schema().await),
             Some("serializable") => {
                 Self::Schema(format!("{}%20-cdefault_transaction_isolation%3Dserializable", new_schema().await))
             }
-            Some(other) => panic!("KEYRACK_TEST_STORE is {other:?}; there are postgres and serializable"),
+            Some(other) => panic!("TEST_STORE is {other:?}; there are postgres and serializable"),
         }
     }
 
@@ -100,7 +100,7 @@ fn setting(name: &str) -> Option<String> {
 /// The URL of a new schema on the server. Without one the tests that need it fail.
 pub(crate) async fn new_schema() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let server = setting("KEYRACK_TEST_POSTGRES").expect("run ./dev test: it starts a PostgreSQL and says where");
+    let server = setting("TEST_POSTGRES").expect("run ./dev test: it starts a PostgreSQL and says where");
     let name = format!("t{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     connect(&server)
         .await
