@@ -419,3 +419,45 @@ fn the_demonstration_shows_a_death_everywhere_and_life_without_the_database() {
     assert_eq!((said("\"VALID\""), said("\"NOT_FOUND\""), said("\"effective\":\"all\"")), (6, 3, 1), "{text}");
     assert!(text.contains("x-keyrack-stale: "), "{text}");
 }
+
+// ---- TLS -----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_connection_over_tls_needs_a_certificate_for_the_name_by_an_authority_that_is_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let place = dir.path().join("postgres");
+    std::fs::create_dir(&place).unwrap();
+    let run = |program: &str, args: &[&str]| {
+        let output = std::process::Command::new(program).args(args).current_dir(&place).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let authority = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=authority"];
+    run("openssl", &[&authority[..], &["-keyout", "ca.key", "-out", "ca.crt"]].concat());
+    run("openssl", &[&authority[..], &["-keyout", "other.key", "-out", "other.crt"]].concat());
+    let request = ["req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", "server.key"];
+    run("openssl", &[&request[..], &["-out", "server.csr"]].concat());
+    std::fs::write(place.join("names"), "subjectAltName=DNS:localhost").unwrap();
+    let sign =
+        ["x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"];
+    run("openssl", &[&sign[..], &["-extfile", "names", "-out", "server.crt"]].concat());
+
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../nodes/postgres");
+    let url = run(script, &["start", place.to_str().unwrap()]);
+    let port = url.rsplit_once(':').unwrap().1.split('/').next().unwrap().to_owned();
+    let outcome = |host: &str, authority: &str| {
+        let data = tempfile::tempdir().unwrap();
+        let file = place.join(authority);
+        let url = format!("postgres://keyrack@{host}:{port}/postgres?sslmode=require&sslrootcert={}", file.display());
+        let init = keyrack(data.path()).args(["--database-url", &url, "init", "--json"]).output().unwrap();
+        (init.status.success(), String::from_utf8_lossy(&init.stderr).into_owned())
+    };
+    let (refused, why) = outcome("localhost", "other.crt");
+    assert!(!refused && why.contains("certificate"), "{why}");
+    let (refused, why) = outcome("127.0.0.1", "ca.crt");
+    assert!(!refused && why.contains("certificate"), "the certificate is not for this name: {why}");
+    let (is_set_up, why) = outcome("localhost", "ca.crt");
+    assert!(is_set_up, "{why}");
+    run(script, &["stop", place.to_str().unwrap()]);
+}

@@ -2,6 +2,7 @@
 
 mod migrations;
 mod server;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

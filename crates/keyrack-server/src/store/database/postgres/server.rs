@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,14 +10,17 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_postgres::config::{Host, TargetSessionAttrs};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 
 use super::super::DatabaseError;
 use super::Session;
+use super::tls::Tls;
 use crate::random::{OsRandom, bytes};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long it may take to find the primary and to log in.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the first attempt after a failure waits, and the most that any does.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -29,6 +33,8 @@ pub struct ServerUrlError(String);
 /// A PostgreSQL server, or several of which one is the primary.
 pub struct Server {
     config: Config,
+    /// `None` if the connection is not encrypted.
+    tls: Option<Tls>,
     pauses: Mutex<Pauses>,
     /// Woken when the server says that somebody committed a change.
     hint: Arc<Notify>,
@@ -56,15 +62,22 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// Reads `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE`.
+    /// Reads `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE`. With the parameter `sslmode=require` the connection is encrypted
+    /// and the server must show a certificate for its name, by an authority in the file `sslrootcert` or one that this host trusts;
+    /// with `disable` it is not. Without one of them it is, unless every host is this one.
     ///
     /// # Errors
     /// [`ServerUrlError`] with what is wrong; never with the password.
     pub fn parse(url: &str) -> Result<Self, ServerUrlError> {
+        let (url, wanted) = Wanted::split_from(url)?;
         let mut config: Config = url.parse().map_err(|error| ServerUrlError(reason(&error)))?;
         if config.get_hosts().is_empty() {
             return Err(ServerUrlError("it names no host".to_owned()));
         }
+        let is_encrypted = wanted.is_encrypted.unwrap_or_else(|| !config.get_hosts().iter().all(is_this_one));
+        config.ssl_mode(if is_encrypted { SslMode::Require } else { SslMode::Disable });
+        let tls =
+            is_encrypted.then(|| Tls::trusting(wanted.authorities.as_deref())).transpose().map_err(ServerUrlError)?;
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         config.connect_timeout(CONNECT_TIMEOUT);
         config.keepalives_idle(Duration::from_secs(10));
@@ -72,7 +85,7 @@ impl Server {
         if config.get_application_name().is_none() {
             config.application_name("keyrack");
         }
-        Ok(Self { config, pauses: Mutex::default(), hint: Arc::default() })
+        Ok(Self { config, tls, pauses: Mutex::default(), hint: Arc::default() })
     }
 
     /// The hosts and the database, without who logs in.
@@ -90,12 +103,15 @@ impl Server {
         if let Some(rest) = self.pauses().next.and_then(|next| next.checked_duration_since(Instant::now())) {
             return Err(DatabaseError::NotDue(rest));
         }
-        let connected = self.config.connect(NoTls).await;
+        let connected = match tokio::time::timeout(LOGIN_TIMEOUT, self.dial()).await {
+            Ok(connected) => connected.map_err(DatabaseError::from),
+            Err(_elapsed) => Err(DatabaseError::Late(LOGIN_TIMEOUT)),
+        };
         let mut pauses = self.pauses();
         match connected {
-            Ok((client, connection)) => {
+            Ok(session) => {
                 *pauses = Pauses::default();
-                Ok(session(client, connection, Arc::clone(&self.hint)))
+                Ok(session)
             }
             Err(error) => {
                 let longest = LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.saturating_pow(pauses.failures.min(16)));
@@ -103,7 +119,21 @@ impl Server {
                 let [random] = bytes(&OsRandom);
                 let pause = longest / 2 + longest / 2 * u32::from(random) / 255;
                 *pauses = Pauses { failures: pauses.failures + 1, next: Some(Instant::now() + pause) };
-                Err(error.into())
+                Err(error)
+            }
+        }
+    }
+
+    async fn dial(&self) -> Result<Session, tokio_postgres::Error> {
+        let hint = Arc::clone(&self.hint);
+        match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await?;
+                Ok(session(client, connection, hint))
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                Ok(session(client, connection, hint))
             }
         }
     }
@@ -115,6 +145,46 @@ impl Server {
 
     fn pauses(&self) -> std::sync::MutexGuard<'_, Pauses> {
         self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a URL wants of TLS, in the parameters that other programs have for it.
+#[derive(Default)]
+struct Wanted {
+    is_encrypted: Option<bool>,
+    authorities: Option<String>,
+}
+
+impl Wanted {
+    /// Takes it out of a URL.
+    fn split_from(url: &str) -> Result<(String, Self), ServerUrlError> {
+        let Some((place, query)) = url.split_once('?') else { return Ok((url.to_owned(), Self::default())) };
+        let (mut wanted, mut rest) = (Self::default(), Vec::new());
+        for parameter in query.split('&') {
+            match parameter.split_once('=') {
+                Some(("sslmode", "disable")) => wanted.is_encrypted = Some(false),
+                Some(("sslmode", "require" | "verify-full")) => wanted.is_encrypted = Some(true),
+                Some(("sslmode", _)) => {
+                    let reason = "sslmode is disable, or require: then the certificate is checked, with the name";
+                    return Err(ServerUrlError(reason.to_owned()));
+                }
+                Some(("sslrootcert", file)) => {
+                    let file = form_urlencoded::parse(file.as_bytes()).next().map(|(file, _)| file.into_owned());
+                    wanted.authorities = file;
+                }
+                _ => rest.push(parameter),
+            }
+        }
+        let query = if rest.is_empty() { String::new() } else { format!("?{}", rest.join("&")) };
+        Ok((format!("{place}{query}"), wanted))
+    }
+}
+
+/// Whether nobody is between here and a host.
+fn is_this_one(host: &Host) -> bool {
+    match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
     }
 }
 
@@ -175,6 +245,28 @@ where
                 return Poll::Ready(());
             }
             None => return Poll::Ready(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_encrypted_unless_it_stays_on_this_host_or_is_told_not_to_be() {
+        let is_encrypted = |url: &str| Server::parse(url).map(|server| server.tls.is_some());
+        for (url, expected) in [
+            ("postgres://k@127.0.0.1/k", false),
+            ("postgres://k@localhost:5433/k", false),
+            ("postgres://k@%2Frun%2Fpostgresql/k", false),
+            ("postgres://k@127.0.0.1/k?sslmode=disable", false),
+            ("postgres://k@db1,db2/k?sslmode=disable&application_name=x", false),
+        ] {
+            assert_eq!(is_encrypted(url), Ok(expected), "{url}");
+        }
+        for url in ["postgres://k@db/k?sslmode=prefer", "postgres://k@db/k?sslmode=require&sslrootcert=/no/such"] {
+            assert!(is_encrypted(url).is_err(), "{url}");
         }
     }
 }
