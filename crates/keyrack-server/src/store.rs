@@ -7,6 +7,7 @@ mod ballast;
 mod database;
 mod error;
 mod following;
+mod former;
 mod in_force;
 mod integrity;
 mod journal;
@@ -151,7 +152,7 @@ impl Store {
             was_set_up: false,
             writer: Arc::default(),
             followed: Mutex::default(),
-            membership: Membership::new(database.stale_limit(), &OsRandom),
+            membership: Membership::new(database.stale_limit(), data_dir, &OsRandom),
             ordinary_turn: Arc::default(),
             is_settling: AtomicBool::new(false),
             readers: database.pool(READERS),

@@ -5,13 +5,14 @@
 //! therefore waits until each node on the list has come that far, or has been silent for longer than its lease can last.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex as Lock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 
 use super::database::{Connection, Others};
-use super::{Store, StoreError, sql};
+use super::{Store, StoreError, former, sql};
 use crate::clock::{Timestamp, Uptime};
 use crate::random::{Random, bytes};
 
@@ -95,6 +96,7 @@ pub struct Pending {
 /// This process among the others. Nothing of it is used where a store is one process's alone.
 pub(super) struct Membership {
     id: String,
+    data_dir: PathBuf,
     stale_limit: Duration,
     /// The connection of the heartbeat.
     heart: Mutex<Option<Connection>>,
@@ -107,11 +109,12 @@ pub(super) struct Membership {
 type Seen = HashMap<String, (Beat, Uptime)>;
 
 impl Membership {
-    pub(super) fn new(stale_limit: Duration, random: &dyn Random) -> Self {
+    pub(super) fn new(stale_limit: Duration, data_dir: &Path, random: &dyn Random) -> Self {
         let drawn: [u8; 5] = bytes(random);
         let id = format!("node_{}", data_encoding::BASE32_NOPAD.encode(&drawn).to_lowercase());
         Self {
             id,
+            data_dir: data_dir.to_owned(),
             stale_limit,
             heart: Mutex::default(),
             seen: Lock::default(),
@@ -218,6 +221,11 @@ impl Store {
     /// [`StoreError`].
     pub async fn join(&self) -> Result<(), StoreError> {
         if self.is_shared() {
+            match former::replace(&self.membership.data_dir, &self.membership.id) {
+                Ok(Some(former)) => self.strike(&former).await?,
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the next start will not know which node this was"),
+            }
             // The first lists this node, the second is its lease.
             self.beat().await?;
             self.beat().await?;
@@ -263,12 +271,17 @@ impl Store {
             return Ok(());
         }
         self.verifier.index().distrust();
+        self.strike(&self.membership.id).await
+    }
+
+    /// Takes a node off the list that answers nothing any more.
+    async fn strike(&self, id: &str) -> Result<(), StoreError> {
         let mut heart = self.membership.heart.lock().await;
         let mut connection = match heart.take() {
             Some(connection) => connection,
             None => self.database.open_for_writing().await?,
         };
-        Ok(sql::leave(&mut connection, &self.membership.id).await?)
+        Ok(sql::leave(&mut connection, id).await?)
     }
 
     /// The nodes that are listed, as they are seen from here.

@@ -461,3 +461,19 @@ fn a_connection_over_tls_needs_a_certificate_for_the_name_by_an_authority_that_i
     assert!(is_set_up, "{why}");
     run(script, &["stop", place.to_str().unwrap()]);
 }
+
+#[test]
+fn a_node_that_was_killed_is_not_waited_for_once_it_is_back() {
+    let cluster = Cluster::new(2, "5m");
+    let revoked = |name: &str| {
+        let made = cluster.create(0, name).unwrap();
+        cluster.revoke(0, made.id, "wait=1").unwrap().json()["effective"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(revoked("one"), "all");
+    cluster.nodes[1].kill();
+    assert_eq!(revoked("two"), "partial");
+    cluster.nodes[1].start();
+    assert_eq!(revoked("three"), "all");
+    let nodes = cluster.nodes[0].ask("GET", "/api/operator/nodes", &cluster.operator, None, &[]).unwrap().json();
+    assert_eq!(nodes["results"].as_array().unwrap().len(), 2, "{nodes}");
+}
