@@ -18,6 +18,7 @@ mod keys;
 mod listing;
 mod local;
 mod login;
+mod migrate;
 mod operator;
 mod organization;
 mod output;
@@ -61,6 +62,11 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: host::ConfigCommand,
+    },
+    /// Look after the schema of the store
+    Migrate {
+        #[command(subcommand)]
+        command: migrate::MigrateCommand,
     },
     /// Read the audit log: of a running server, or of the store on this host
     Audit {
@@ -130,6 +136,7 @@ pub async fn run(Cli { before, command }: Cli) -> Result<(), Box<dyn Error>> {
         Command::Init(args) => HostCommand::Init(args),
         Command::Recover(args) => HostCommand::Recover(args),
         Command::Config { command } => HostCommand::Config(command),
+        Command::Migrate { command } => HostCommand::Migrate(command),
         Command::Audit { command: AuditCommand::Verify { flags } } => HostCommand::VerifyAudit(flags),
         Command::Audit { command: AuditCommand::Export { flags } } => HostCommand::ExportAudit(flags),
         Command::Audit { command: AuditCommand::List(list) } => return off_host(&before, || audit::list(&list)),

@@ -21,7 +21,7 @@ use crate::http;
 use crate::installation::{self, FirstKeys};
 use crate::random::OsRandom;
 use crate::root_key::{RootKey, RootKeyError};
-use crate::store::{Database, Need, Store, StoreError};
+use crate::store::{Database, Need, Schema, Store, StoreError};
 use crate::usage::Usage;
 use crate::wire::{self, Bound, WireSettings};
 
@@ -113,13 +113,26 @@ pub async fn open(config: &Config) -> Result<Installation, ServeError> {
     };
     let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
     let tier = config.key_limits.clone();
-    let store = Store::open(database, dir, &root_key, Arc::clone(&verifier), tier, Arc::new(SystemClock)).await;
-    let store = store.map_err(in_store)?;
+    let open = || async {
+        let (database, verifier, tier) = (database.clone(), Arc::clone(&verifier), tier.clone());
+        Store::open(database, dir, &root_key, verifier, tier, Arc::new(SystemClock)).await
+    };
+    let mut store = open().await.map_err(in_store)?;
     if let Database::File(file) = config.database() {
         data_dir::sync_parent(&file).map_err(|source| DataDirError::Io { dir: dir.clone(), source })?;
     }
-    let first_keys =
-        if store.was_set_up() { None } else { Some(installation::set_up(&store, &OsRandom).await.map_err(in_store)?) };
+    let mut first_keys = None;
+    if !store.was_set_up() {
+        match installation::set_up(&store, &OsRandom).await {
+            Ok(keys) => first_keys = Some(keys),
+            // Another node that started at the same time was first.
+            Err(StoreError::Conflict) => {
+                store.close().await;
+                store = open().await.map_err(in_store)?;
+            }
+            Err(error) => return Err(in_store(error)),
+        }
+    }
     let loaded = store.load().await.map_err(in_store)?;
     tracing::info!(keys = loaded.keys, refused = loaded.refused, "the index is loaded");
     Ok(Installation { store, verifier, root_key, first_keys, _lock: lock })
@@ -149,6 +162,33 @@ pub async fn inspect(config: &Config) -> Result<Arc<Store>, ServeError> {
     let store = Store::inspect(config.database(), &config.data_dir, &root_key, Arc::new(SystemClock)).await;
     let store = store.map_err(in_store)?;
     if store.was_set_up() { Ok(store) } else { Err(not_there()) }
+}
+
+/// Which schema a store has.
+///
+/// # Errors
+/// [`ServeError`], also if a newer program made it.
+pub async fn schema(config: &Config) -> Result<Schema, ServeError> {
+    let in_store = |source| ServeError::Store { place: config.database(), source };
+    config.database().schema().await.map_err(in_store)
+}
+
+/// Brings the schema of a store up to date; says which it was. A store that several nodes share may be in use.
+///
+/// # Errors
+/// [`ServeError`], also if there is none yet, or a process uses it that has it to itself.
+pub async fn migrate(config: &Config) -> Result<Schema, ServeError> {
+    let before = schema(config).await?;
+    if before.found.is_none() {
+        return Err(ServeError::NotThere { place: config.database() });
+    }
+    let _lock = match config.database() {
+        Database::File(_) => Some(data_dir::take(&config.data_dir)?),
+        Database::Server { .. } => None,
+    };
+    let in_store = |source| ServeError::Store { place: config.database(), source };
+    config.database().migrate().await.map_err(in_store)?;
+    Ok(before)
 }
 
 /// Opens an installation that is there already.

@@ -30,7 +30,7 @@ use tokio::sync::Mutex;
 pub use self::ballast::BALLAST_BYTES;
 use self::ballast::Ballast;
 use self::database::{Connection, Pool};
-pub use self::database::{Database, DatabaseError, Server, ServerUrlError};
+pub use self::database::{Database, DatabaseError, Schema, Server, ServerUrlError};
 pub use self::error::StoreError;
 use self::following::Followed;
 pub use self::in_force::Effect;

@@ -13,7 +13,7 @@ use sqlx::{Column as _, Connection as _, Row as _, Sqlite, SqliteConnection};
 
 pub use self::error::DatabaseError;
 pub(super) use self::error::Meaning;
-pub use self::opening::Database;
+pub use self::opening::{Database, Schema};
 pub(super) use self::pool::Pool;
 pub use self::postgres::{Server, ServerUrlError};
 pub(super) use self::statement::{Statement, Value};

@@ -37,6 +37,7 @@ mod limits;
 mod listing;
 mod members;
 mod methods;
+mod migrations;
 mod nodes;
 mod operator_keys;
 mod organization_keys;

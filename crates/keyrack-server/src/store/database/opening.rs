@@ -37,6 +37,36 @@ impl Database {
         }
     }
 
+    /// Which schema it has. Nothing is made.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read, or a newer program made it.
+    pub async fn schema(&self) -> Result<Schema, StoreError> {
+        let none = Schema { found: None, known: newest() };
+        if !self.is_there().await? {
+            return Ok(none);
+        }
+        let mut connection = match self {
+            Self::File(file) => Connection::Sqlite(sqlite::open_to_look(file).await?),
+            Self::Server { .. } => self.open_for_writing().await?,
+        };
+        if !connection.has_schema().await? {
+            return Ok(none);
+        }
+        Ok(Schema { found: Some(connection.schema().await?), ..none })
+    }
+
+    /// Brings the schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`]; it is then as it was.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let mut connection = self.open_for_writing().await?;
+        connection.has_schema().await?;
+        connection.migrate().await?;
+        Ok(connection.close().await?)
+    }
+
     /// Opens a connection that writes; makes the file if there is none.
     pub(in crate::store) async fn open_for_writing(&self) -> Result<Connection, DatabaseError> {
         match self {
@@ -82,6 +112,19 @@ impl Database {
     }
 }
 
+/// Which schema a store has, and the newest that this program knows. Both engines count theirs alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schema {
+    /// None if nothing was set up.
+    pub found: Option<i64>,
+    /// The newest one.
+    pub known: i64,
+}
+
+fn newest() -> i64 {
+    sqlite::newest()
+}
+
 /// The directory of the file, or the hosts and the name of the database.
 impl fmt::Display for Database {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,10 +161,15 @@ impl Connection {
 
     /// Refuses a schema that has to be migrated first.
     pub(in crate::store) async fn check_is_newest(&mut self) -> Result<(), StoreError> {
+        let (found, known) = (self.schema().await?, newest());
+        if found < known { Err(StoreError::OlderSchema { found, known }) } else { Ok(()) }
+    }
+
+    async fn schema(&mut self) -> Result<i64, StoreError> {
         match self {
-            Self::Sqlite(connection) => sqlite::check_is_newest(connection).await,
-            Self::PooledSqlite(connection) => sqlite::check_is_newest(connection).await,
-            Self::Postgres(_) => postgres::check_is_newest(self).await,
+            Self::Sqlite(connection) => sqlite::schema_of(connection).await,
+            Self::PooledSqlite(connection) => sqlite::schema_of(connection).await,
+            Self::Postgres(_) => Ok(postgres::schema_of(self).await?),
         }
     }
 

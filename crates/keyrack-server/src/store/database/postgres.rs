@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 
-pub(in crate::store) use self::migrations::{check_is_newest, has_usable_schema, migrate};
+pub(in crate::store) use self::migrations::{has_usable_schema, migrate, schema_of};
 pub use self::server::{Server, ServerUrlError};
 use super::error::Meaning;
 use super::{DatabaseError, Others, Row};

@@ -58,6 +58,11 @@ pub(super) async fn open_for_writing(file: &Path) -> Result<SqliteConnection, sq
         .await
 }
 
+/// Opens a file only to look at it.
+pub(super) async fn open_to_look(file: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    options(file).pragma("query_only", "ON").connect().await
+}
+
 /// A pool of connections that only read. None is opened yet.
 pub(super) fn open_for_reading(file: &Path, connections: u32) -> SqlitePool {
     SqlitePoolOptions::new()
@@ -119,18 +124,14 @@ async fn has_schema(connection: &mut SqliteConnection) -> Result<bool, sqlx::Err
     Ok(found.fetch_optional(connection).await?.is_some())
 }
 
-/// Refuses a schema that has to be migrated first.
-pub(super) async fn check_is_newest(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let (found, known) = (schema_of(connection).await?, newest());
-    if found < known { Err(StoreError::OlderSchema { found, known }) } else { Ok(()) }
-}
-
-async fn schema_of(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+/// The newest migration that was made.
+pub(super) async fn schema_of(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
     let newest = sqlx::query("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations");
     Ok(newest.fetch_one(connection).await?.try_get(0)?)
 }
 
-fn newest() -> i64 {
+/// The newest migration that there is.
+pub(super) fn newest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 

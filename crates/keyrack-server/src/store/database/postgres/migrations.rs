@@ -28,7 +28,7 @@ async fn migrate_within(on: &mut Connection) -> Result<(), StoreError> {
         on.run("CREATE TABLE keyrack_migrations (version BIGINT PRIMARY KEY, name TEXT NOT NULL, at TIMESTAMPTZ NOT NULL DEFAULT now())")
             .await?;
     }
-    let found = newest_on(on).await?;
+    let found = schema_of(on).await?;
     if found > newest() {
         return Err(StoreError::NewerSchema { found, known: newest() });
     }
@@ -48,14 +48,8 @@ pub(in crate::store) async fn has_usable_schema(on: &mut Connection) -> Result<b
     if !has_table(on, "keyrack_migrations").await? {
         return Ok(false);
     }
-    let (found, known) = (newest_on(on).await?, newest());
+    let (found, known) = (schema_of(on).await?, newest());
     if found > known { Err(StoreError::NewerSchema { found, known }) } else { Ok(found > 0) }
-}
-
-/// Refuses a schema that has to be migrated first.
-pub(in crate::store) async fn check_is_newest(on: &mut Connection) -> Result<(), StoreError> {
-    let (found, known) = (newest_on(on).await?, newest());
-    if found < known { Err(StoreError::OlderSchema { found, known }) } else { Ok(()) }
 }
 
 async fn has_table(on: &mut Connection, name: &str) -> Result<bool, DatabaseError> {
@@ -64,11 +58,25 @@ async fn has_table(on: &mut Connection, name: &str) -> Result<bool, DatabaseErro
     Ok(found.bind(name).fetch_optional(on).await?.is_some())
 }
 
-async fn newest_on(on: &mut Connection) -> Result<i64, DatabaseError> {
+/// The newest migration that was made.
+pub(in crate::store) async fn schema_of(on: &mut Connection) -> Result<i64, DatabaseError> {
     let newest = Statement::new("SELECT COALESCE(MAX(version), 0) AS version FROM keyrack_migrations");
     newest.fetch_one(on).await?.try_get("version")
 }
 
 fn newest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_engines_have_the_same_migrations() {
+        let of = |migrator: &Migrator| -> Vec<(i64, String)> {
+            migrator.iter().map(|migration| (migration.version, migration.description.to_string())).collect()
+        };
+        assert_eq!(of(&MIGRATIONS), of(&sqlx::migrate!("migrations/sqlite")));
+    }
 }
