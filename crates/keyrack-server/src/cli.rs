@@ -12,6 +12,7 @@ use crate::config::Flags;
 mod ask;
 mod audit;
 mod client;
+mod copy;
 mod exit;
 mod host;
 mod keys;
@@ -68,6 +69,8 @@ enum Command {
         #[command(subcommand)]
         command: migrate::MigrateCommand,
     },
+    /// Copy a whole store to another place, and check the copy: from SQLite to PostgreSQL, or back
+    Copy(copy::CopyArgs),
     /// Read the audit log: of a running server, or of the store on this host
     Audit {
         #[command(subcommand)]
@@ -137,6 +140,7 @@ pub async fn run(Cli { before, command }: Cli) -> Result<(), Box<dyn Error>> {
         Command::Recover(args) => HostCommand::Recover(args),
         Command::Config { command } => HostCommand::Config(command),
         Command::Migrate { command } => HostCommand::Migrate(command),
+        Command::Copy(args) => HostCommand::Copy(args),
         Command::Audit { command: AuditCommand::Verify { flags } } => HostCommand::VerifyAudit(flags),
         Command::Audit { command: AuditCommand::Export { flags } } => HostCommand::ExportAudit(flags),
         Command::Audit { command: AuditCommand::List(list) } => return off_host(&before, || audit::list(&list)),

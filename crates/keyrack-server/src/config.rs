@@ -260,6 +260,11 @@ fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
 }
 
+/// The URL of a database that a variable holds, as a command was told.
+pub fn url_of(variable: &str) -> Option<String> {
+    environment().find(|(name, _)| name == variable).map(|(_, value)| value)
+}
+
 fn known_variables() -> impl Iterator<Item = String> {
     SETTINGS.iter().map(|setting| variable(setting)).chain([CONFIG_VARIABLE.to_owned(), PROFILE_VARIABLE.to_owned()])
 }

@@ -4,6 +4,7 @@
 //! entry and its change-log entry, and that brings the index up to date before anybody hears of it.
 
 mod ballast;
+mod copying;
 mod database;
 mod error;
 mod following;
@@ -29,6 +30,7 @@ use tokio::sync::Mutex;
 
 pub use self::ballast::BALLAST_BYTES;
 use self::ballast::Ballast;
+pub use self::copying::{copy, rows_to_copy};
 use self::database::{Connection, Pool};
 pub use self::database::{Database, DatabaseError, Schema, Server, ServerUrlError};
 pub use self::error::StoreError;
@@ -38,7 +40,7 @@ use self::in_force::InForce;
 pub use self::integrity::Loaded;
 use self::journal::Journal;
 use self::nodes::Membership;
-pub use self::nodes::{Beat, Effective, HEARTBEAT, LEASE, Lease, Node, Pending};
+pub use self::nodes::{Beat, Effective, HEARTBEAT, LEASE, Lease, Node, Pending, is_in_use};
 pub use self::reading::{Beneath, Find, PublicKeys, Rows};
 pub use self::sql::{Row, Table};
 use self::transaction::WriterState;

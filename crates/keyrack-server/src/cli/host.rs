@@ -1,4 +1,4 @@
-//! The commands that work on the store of this host: serve, init, recover, config check, migrate, audit verify and export.
+//! The commands that work on the store of this host: serve, init, recover, config check, migrate, copy, audit verify and export.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::copy::{self, CopyArgs};
 use super::migrate::{self, MigrateCommand};
 use super::output::print;
 use super::progress::Progress;
@@ -25,6 +26,7 @@ pub(super) enum HostCommand {
     Recover(RecoverArgs),
     Config(ConfigCommand),
     Migrate(MigrateCommand),
+    Copy(CopyArgs),
     VerifyAudit(Flags),
     ExportAudit(Flags),
 }
@@ -80,6 +82,7 @@ pub(super) async fn run(command: HostCommand, before: Flags) -> Result<(), Box<d
             print(&format!("The settings are good:\n{}", describe(&settings(flags)?)))
         }
         HostCommand::Migrate(command) => migrate::run(command, settings).await,
+        HostCommand::Copy(args) => copy::run(args).await,
         HostCommand::VerifyAudit(flags) => verify_audit(&settings(flags)?).await,
         HostCommand::ExportAudit(flags) => export_audit(&settings(flags)?).await,
     }

@@ -9,7 +9,7 @@ mod sqlite;
 mod statement;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Column as _, Connection as _, Row as _, Sqlite, SqliteConnection};
+use sqlx::{Column as _, Connection as _, Row as _, Sqlite, SqliteConnection, TypeInfo as _};
 
 pub use self::error::DatabaseError;
 pub(super) use self::error::Meaning;
@@ -103,6 +103,30 @@ impl<'r, T> Readable<'r> for T where
 }
 
 impl Row {
+    /// The names of its columns.
+    pub(super) fn columns(&self) -> Vec<&str> {
+        match self {
+            Self::Sqlite(row) => row.columns().iter().map(sqlx::Column::name).collect(),
+            Self::Postgres(row) => row.columns().iter().map(tokio_postgres::Column::name).collect(),
+        }
+    }
+
+    /// What stands in a column, to be written elsewhere. Also where there is nothing it is known of what kind that is.
+    pub(super) fn value(&self, column: &str) -> Result<Value<'_>, DatabaseError> {
+        let kind = match self {
+            Self::Sqlite(row) => row.try_column(column)?.type_info().name().to_owned(),
+            Self::Postgres(row) => {
+                let found = row.columns().iter().find(|known| known.name() == column);
+                found.map_or_else(String::new, |column| column.type_().name().to_owned())
+            }
+        };
+        match kind.as_str() {
+            "TEXT" | "text" => Ok(Value::Text(self.try_get::<Option<&str>>(column)?.map(Into::into))),
+            "BLOB" | "bytea" => Ok(Value::Bytes(self.try_get(column)?)),
+            _ => Ok(Value::Int(self.try_get(column)?)),
+        }
+    }
+
     /// Reads a column.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use super::database::{Connection, Others};
+use super::database::{Connection, Database, Others};
 use super::{Store, StoreError, former, sql};
 use crate::clock::{Timestamp, Uptime};
 use crate::random::{Random, bytes};
@@ -348,6 +348,20 @@ impl Store {
         let rest = i64::try_from(rest.as_micros()).unwrap_or(i64::MAX);
         Pending { node: node.beat.id.clone(), until: Timestamp(self.clock.now().0.saturating_add(rest)) }
     }
+}
+
+/// Whether processes answer from a database now: whether there is a heartbeat while this waits for several. A file has a lock for that.
+///
+/// # Errors
+/// [`StoreError`] if it cannot be asked.
+pub async fn is_in_use(database: &Database) -> Result<bool, StoreError> {
+    if !database.is_shared() {
+        return Ok(false);
+    }
+    let mut connection = database.open_for_writing().await?;
+    let before = sql::nodes(&mut connection).await?;
+    tokio::time::sleep(HEARTBEAT * 4).await;
+    Ok(sql::nodes(&mut connection).await? != before)
 }
 
 impl Node {

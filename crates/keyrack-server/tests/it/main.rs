@@ -23,6 +23,7 @@ mod client_keys;
 mod cluster;
 mod concurrency;
 mod connections;
+mod copying;
 mod database;
 mod disk;
 mod doors;

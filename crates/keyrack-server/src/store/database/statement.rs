@@ -123,16 +123,30 @@ impl<'a> Statement<'a> {
         items: impl IntoIterator<Item = T>,
         values: impl Fn(T) -> [Value<'a>; N],
     ) -> &mut Self {
-        let mut before_row = "VALUES (";
-        for item in items {
-            let mut before = std::mem::replace(&mut before_row, ", (");
-            for value in values(item) {
-                self.push(before).push_bind(value);
-                before = ", ";
-            }
-            self.push(")");
+        for (at, item) in items.into_iter().enumerate() {
+            self.push_row(at, values(item));
         }
         self
+    }
+
+    /// [`Statement::push_values`] of rows that have to be read first.
+    pub(in crate::store) fn push_rows<R>(&mut self, rows: impl IntoIterator<Item = R>) -> Result<(), DatabaseError>
+    where
+        R: Iterator<Item = Result<Value<'a>, DatabaseError>>,
+    {
+        for (at, row) in rows.into_iter().enumerate() {
+            self.push_row(at, row.collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(())
+    }
+
+    fn push_row(&mut self, at: usize, values: impl IntoIterator<Item = Value<'a>>) {
+        let mut before = if at == 0 { "VALUES (" } else { ", (" };
+        for value in values {
+            self.push(before).push_bind(value);
+            before = ", ";
+        }
+        self.push(")");
     }
 
     /// Runs it; says how many rows it wrote.

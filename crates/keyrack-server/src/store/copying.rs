@@ -1,0 +1,87 @@
+//! Moving a whole store from one database to another, of whichever engine: every row as it is, with its MAC.
+
+use super::StoreError;
+use super::database::{Connection, Database, Others, Row, Statement};
+
+/// Every table that holds something of the installation, what a row refers to before what refers to it, with its primary key. Not those
+/// that are about the processes that use the store.
+pub(super) const TABLES: [(&str, &[&str]); 14] = [
+    ("installation", &["id"]),
+    ("counters", &["name"]),
+    ("organizations", &["id"]),
+    ("projects", &["id"]),
+    ("api_keys", &["id"]),
+    ("members", &["id"]),
+    ("policies", &["id"]),
+    ("audit_head", &["id"]),
+    ("audit_events", &["seq"]),
+    ("replies", &["lookup"]),
+    ("key_usage", &["key_id", "hour"]),
+    ("key_last_use", &["key_id"]),
+    ("key_quotas", &["key_id", "name"]),
+    ("usage_writers", &["writer"]),
+];
+
+/// Rows that are read and written at a time: with their columns far below the most values that a statement may have.
+const ROWS_AT_A_TIME: i64 = 250;
+
+/// How many rows there are to copy.
+///
+/// # Errors
+/// [`StoreError`] if they cannot be counted.
+pub async fn rows_to_copy(from: &Database) -> Result<u64, StoreError> {
+    let mut from = from.pool(1).snapshot().await?;
+    let mut rows = 0;
+    for (table, _) in TABLES {
+        let counted = Statement::new(format!("SELECT COUNT(*) AS rows FROM {table}")).fetch_one(&mut from).await?;
+        rows += counted.try_get::<i64>("rows")?.unsigned_abs();
+    }
+    Ok(rows)
+}
+
+/// Copies everything into a database in which nothing was set up, all of it or nothing; calls `each` with how many rows it has copied.
+///
+/// # Errors
+/// [`StoreError`] if one of the two cannot be used; nothing is in the other then.
+pub async fn copy(from: &Database, to: &Database, mut each: impl FnMut(u64) + Send) -> Result<(), StoreError> {
+    let mut from = from.pool(1).snapshot().await?;
+    let mut to = to.open_for_writing().await?;
+    to.migrate().await?;
+    to.begin_write().await?;
+    for (table, key) in TABLES {
+        copy_table(&mut from, &mut to, (table, key), &mut each).await?;
+    }
+    to.commit(Others::NeedNotKnow).await?;
+    Ok(to.close().await?)
+}
+
+async fn copy_table(
+    from: &mut Connection,
+    to: &mut Connection,
+    (table, key): (&str, &[&str]),
+    each: &mut (impl FnMut(u64) + Send),
+) -> Result<(), StoreError> {
+    let order = key.join(", ");
+    let mut last: Option<Row> = None;
+    loop {
+        let mut page = Statement::new(format!("SELECT * FROM {table}"));
+        if let Some(last) = &last {
+            page.push(format!(" WHERE ({order}) > "));
+            let mut before = "(";
+            for column in key {
+                page.push(before).push_bind(last.value(column)?);
+                before = ", ";
+            }
+            page.push(")");
+        }
+        page.push(format!(" ORDER BY {order} LIMIT ")).push_bind(ROWS_AT_A_TIME);
+        let mut rows = page.fetch_all(from).await?;
+        let Some(first) = rows.first() else { return Ok(()) };
+        let columns: Vec<String> = first.columns().into_iter().map(str::to_owned).collect();
+        let mut insert = Statement::new(format!("INSERT INTO {table} ({}) ", columns.join(", ")));
+        insert.push_rows(rows.iter().map(|row| columns.iter().map(|column| row.value(column))))?;
+        insert.execute(to).await?;
+        each(rows.len() as u64);
+        last = rows.pop();
+    }
+}
