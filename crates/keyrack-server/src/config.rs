@@ -15,9 +15,10 @@ use crate::store::{DATABASE_FILE, Database, LEASE, Server};
 use crate::telemetry::LogFormat;
 use keyrack::Limit;
 
-/// The settings, each written once: what it is, its name, what stands for its value in the help, and its default.
+/// The settings, each written once: what it is, its name, what stands for its value in the help, its default, and what the bare flag
+/// means if it may stand alone.
 macro_rules! settings {
-    ($($(#[doc = $what:literal])+ $name:ident: $value:literal = $default:literal;)+) => {
+    ($($(#[doc = $what:literal])+ $name:ident: $value:literal = $default:literal $(or $bare:literal)?;)+) => {
         /// Every setting by its name in the file, in the order of [`Flags::values`]. The flag has `-` for `_`, the variable is in upper case
         /// behind `KEYRACK_`.
         const SETTINGS: &[&str] = &[$(stringify!($name)),+];
@@ -30,7 +31,7 @@ macro_rules! settings {
             config: Option<PathBuf>,
             $(
                 $(#[doc = $what])+
-                #[arg(long, value_name = $value)]
+                #[arg(long, value_name = $value $(, num_args = 0..=1, require_equals = true, default_missing_value = $bare)?)]
                 $name: Option<String>,
             )+
         }
@@ -87,6 +88,9 @@ settings! {
     /// For how long a node answers when it does not hear from a shared store, such as 5m or 30s; the longer, the longer a
     /// revocation may take to be everywhere then [env: KEYRACK_STALE_LIMIT] [default: 5m]
     stale_limit: "DURATION" = "5m";
+    /// on: answer only as long as it is certain that nothing was revoked meanwhile, two seconds; whatever the stale limit is
+    /// [env: KEYRACK_STRICT] [default: off]
+    strict: "on|off" = "off" or "on";
     /// Directory of the store, or of what is this node's alone [env: KEYRACK_DATA_DIR] [default: ./keyrack-data]
     data_dir: "DIR" = "./keyrack-data";
     /// File of the root key [env: KEYRACK_ROOT_KEY_FILE] [default: root.key in the data directory]
@@ -372,6 +376,11 @@ fn check(values: Vec<Option<Sourced>>, mut problems: Vec<String>) -> Result<Conf
         let is_plain = !text.is_empty() && !text.contains(|c: char| c == '#' || c.is_whitespace() || c.is_control());
         is_plain.then(|| text.to_owned())
     });
+    let is_strict = want(&values.strict, "on or off", wrong, |text| match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    });
     let stale_limit = want(&values.stale_limit, "2s to 24h, such as 5m", wrong, stale_limit);
     let database = check_database(&values.database_url, wrong);
     let limits = check_limits(&values, wrong);
@@ -382,7 +391,7 @@ fn check(values: Vec<Option<Sourced>>, mut problems: Vec<String>) -> Result<Conf
             trusted_proxies: trusted_proxies?,
             key_limits: key_limits?,
             database: database?,
-            stale_limit: stale_limit?,
+            stale_limit: if is_strict? { LEASE } else { stale_limit? },
             data_dir: data_dir?,
             root_key_file,
             log_level: log_level?,

@@ -283,7 +283,7 @@ pub async fn run(
     let housekeeping = tokio::spawn(keep_house(Arc::clone(&store), Arc::clone(&usage)));
     let following = tokio::spawn({
         let store = Arc::clone(&store);
-        async move { store.follow().await }
+        async move { tokio::join!(store.follow(), store.deliver()) }
     });
     let writing_usage = tokio::spawn({
         let usage = Arc::clone(&usage);

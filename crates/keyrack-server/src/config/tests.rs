@@ -81,6 +81,8 @@ fn of_a_database_nothing_is_shown_that_could_hold_a_password() {
     assert_eq!(config.database().to_string(), "keys at db1,db2");
     assert!(!format!("{config:?}").contains("hunter2"));
     assert_eq!(config.stale_limit.as_secs(), 300);
+    let strict = super::read(&Flags { strict: Some("on".into()), ..Flags::default() }, []).unwrap();
+    assert_eq!(strict.stale_limit, LEASE);
     let limit = |text: &str| stale_limit(text).map(|limit| limit.as_secs());
     assert_eq!([limit("2s"), limit("10m"), limit("24h")], [Some(2), Some(600), Some(86_400)]);
     assert_eq!([limit("1s"), limit("25h"), limit("5"), limit("-3s"), limit("")], [None; 5]);

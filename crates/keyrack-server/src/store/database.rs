@@ -47,6 +47,14 @@ impl Connection {
         }
     }
 
+    /// Whether the other side is known to be gone.
+    pub(super) fn is_broken(&self) -> bool {
+        match self {
+            Self::Sqlite(_) | Self::PooledSqlite(_) => false,
+            Self::Postgres(session) => session.is_broken(),
+        }
+    }
+
     /// Begins to read what is committed now, and nothing that comes after.
     pub(super) async fn begin_snapshot(&mut self) -> Result<(), DatabaseError> {
         self.run(match self {

@@ -20,7 +20,9 @@ pub enum StoreError {
     #[error("the change may or may not have been made")]
     OutcomeUnknown(#[source] DatabaseError),
     /// The database cannot be reached or refuses.
-    #[error("the store is not available; check that its directory and files can be read and written")]
+    #[error(
+        "the store is not available; check that its directory and files can be read and written, or that its server can be reached"
+    )]
     Unavailable(#[source] DatabaseError),
     /// The database holds something that Keyrack did not write.
     #[error("the store is damaged: {what}. Restore it from a backup")]

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use keyrack::{Holder, KeyId};
 use serde::{Deserialize, Serialize};
 
-use super::nodes::Effective;
+use super::nodes::{Effective, HEARTBEAT};
 use super::writing::By;
 use super::{Need, Store, StoreError};
 use crate::actor::{Actor, ActorKind};
@@ -155,11 +155,26 @@ impl Store {
         let _is_kept = self.keep_death(&Death::new(key, &by)).is_ok();
     }
 
+    /// Commits what comes into the journal, for as long as it is polled. Apart from the heartbeat, which must not wait for a turn.
+    pub async fn deliver(self: &std::sync::Arc<Self>) {
+        let mut is_well = true;
+        loop {
+            tokio::time::sleep(HEARTBEAT).await;
+            let outcome = self.commit_journal().await;
+            if let Err(error) = &outcome
+                && is_well
+            {
+                tracing::warn!(%error, "revocations that were made without the database cannot be committed yet");
+            }
+            is_well = outcome.is_ok();
+        }
+    }
+
     /// Commits what is in the journal.
     ///
     /// # Errors
     /// [`StoreError`]; it is tried again then.
-    pub(super) async fn commit_journal(self: &std::sync::Arc<Self>) -> Result<(), StoreError> {
+    async fn commit_journal(self: &std::sync::Arc<Self>) -> Result<(), StoreError> {
         let open = self.journal.open();
         if open.is_empty() {
             return Ok(());

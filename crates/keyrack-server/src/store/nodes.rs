@@ -131,30 +131,27 @@ impl Membership {
         Beat { id: self.id.clone(), seq, beats: 1, stale_ms, version: env!("CARGO_PKG_VERSION").to_owned() }
     }
 
-    /// The nodes of a list, each with how long it has been silent.
+    /// The nodes of a list, each with how long it has been silent. An older list that comes late does not put a newer one back.
     fn judge(&self, list: Vec<Beat>, now: Uptime) -> Vec<Node> {
         let mut seen = self.seen();
         seen.retain(|id, _| list.iter().any(|beat| beat.id == *id));
-        for beat in list {
+        let mut node = |beat: Beat| {
             let known = seen.entry(beat.id.clone()).or_insert_with(|| (beat.clone(), now));
-            if known.0.beats != beat.beats {
-                *known = (beat, now);
+            if known.0.beats < beat.beats {
+                *known = (beat.clone(), now);
             }
-        }
-        drop(seen);
-        self.known(now)
+            self.node(beat, known.1, now)
+        };
+        list.into_iter().map(&mut node).collect()
     }
 
-    /// The nodes that were on the newest list.
+    /// The nodes that were on the newest list, for when there is none.
     fn known(&self, now: Uptime) -> Vec<Node> {
-        let node = |(beat, since): &(Beat, Uptime)| Node {
-            beat: beat.clone(),
-            silent: Duration::from_micros(now.microseconds_since(*since)),
-            is_own: beat.id == self.id,
-        };
-        let mut nodes: Vec<_> = self.seen().values().map(node).collect();
-        nodes.sort_by(|one, other| one.beat.id.cmp(&other.beat.id));
-        nodes
+        self.seen().values().map(|(beat, since)| self.node(beat.clone(), *since, now)).collect()
+    }
+
+    fn node(&self, beat: Beat, since: Uptime, now: Uptime) -> Node {
+        Node { silent: Duration::from_micros(now.microseconds_since(since)), is_own: beat.id == self.id, beat }
     }
 }
 
@@ -241,10 +238,7 @@ impl Store {
         let mut is_well = true;
         loop {
             self.database.hint(HEARTBEAT).await;
-            let mut outcome = self.beat().await;
-            if outcome.is_ok() {
-                outcome = self.commit_journal().await;
-            }
+            let outcome = self.beat().await;
             match &outcome {
                 Ok(()) if !is_well => tracing::info!("the store is followed again"),
                 Err(error) if is_well => {

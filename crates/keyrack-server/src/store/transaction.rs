@@ -152,6 +152,7 @@ impl Writing {
     /// Begins the transaction, on a new connection if there is none. After a failure nobody knows whether the last
     /// change was committed: the log does, read under the write lock.
     async fn open(&mut self) -> Result<(), StoreError> {
+        self.state.connection.take_if(|connection| connection.is_broken());
         let is_new = self.state.connection.is_none();
         if is_new {
             self.state.connection = Some(self.store.database.open_for_writing().await?);

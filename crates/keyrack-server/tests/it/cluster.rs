@@ -88,7 +88,7 @@ struct Made {
 impl Node {
     fn start(&self) {
         let mut command = keyrack(self.dir.path());
-        command.args(["--database-url", &self.url, "--stale-limit", self.stale_limit]);
+        command.args(["--database-url", &self.url, self.stale_limit]);
         let server = Server::try_start(command.arg("serve").stderr(Stdio::null())).expect("a node did not start");
         *self.server.write().unwrap() = Some(server);
     }
@@ -155,7 +155,7 @@ impl Node {
 
 #[test]
 fn a_commit_whose_answer_is_lost_is_done_once() {
-    let cluster = Cluster::new(2, "5m");
+    let cluster = Cluster::new(2, "--stale-limit=5m");
     let named = |name: &str| {
         let path = format!("{KEYS}?q={name}");
         let count = || {
@@ -194,7 +194,7 @@ fn a_commit_whose_answer_is_lost_is_done_once() {
 
 #[test]
 fn without_the_database_keys_pass_until_the_stale_limit_and_then_nothing_does() {
-    let cluster = Cluster::new(1, "4s");
+    let cluster = Cluster::new(1, "--stale-limit=4s");
     let node = &cluster.nodes[0];
     let made = cluster.create(0, "key").unwrap();
     node.proxy.cut();
@@ -239,7 +239,7 @@ fn without_the_database_keys_pass_until_the_stale_limit_and_then_nothing_does() 
 const NODES: usize = 4;
 const WORKERS: usize = 3;
 /// Shorter than the faults, so that leases end and nodes come back.
-const STALE_LIMIT: &str = "2s";
+const STALE_LIMIT: &str = "--strict";
 
 struct Run {
     cluster: Cluster,
@@ -376,7 +376,7 @@ fn nobody_is_let_in_wrongly_while_nodes_are_killed_stopped_and_cut_off() {
 
 #[test]
 fn a_revocation_without_the_database_is_kept_and_committed_when_it_is_back() {
-    let cluster = Cluster::new(2, "5m");
+    let cluster = Cluster::new(2, "--stale-limit=5m");
     let (cut, other) = (&cluster.nodes[0], &cluster.nodes[1]);
     let made: Vec<_> = (0..3).map(|number| cluster.create(0, &format!("key-{number}")).unwrap()).collect();
     cut.proxy.cut();
@@ -464,7 +464,7 @@ fn a_connection_over_tls_needs_a_certificate_for_the_name_by_an_authority_that_i
 
 #[test]
 fn a_node_that_was_killed_is_not_waited_for_once_it_is_back() {
-    let cluster = Cluster::new(2, "5m");
+    let cluster = Cluster::new(2, "--stale-limit=5m");
     let revoked = |name: &str| {
         let made = cluster.create(0, name).unwrap();
         cluster.revoke(0, made.id, "wait=1").unwrap().json()["effective"].as_str().unwrap().to_owned()

@@ -50,6 +50,7 @@ mod refusals;
 mod replays;
 mod roles;
 mod server;
+mod standby;
 mod stopping;
 mod strangers;
 mod surfaces;

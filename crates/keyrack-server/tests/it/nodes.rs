@@ -23,14 +23,18 @@ impl Node {
     /// Follows the store until the test ends.
     fn follows(&self) -> tokio::task::JoinHandle<()> {
         let store = std::sync::Arc::clone(&self.app.store);
-        tokio::spawn(async move { store.follow().await })
+        tokio::spawn(async move {
+            tokio::join!(store.follow(), store.deliver());
+        })
     }
 }
 
 impl TestApp {
     fn follows(&self) -> tokio::task::JoinHandle<()> {
         let store = std::sync::Arc::clone(&self.app.store);
-        tokio::spawn(async move { store.follow().await })
+        tokio::spawn(async move {
+            tokio::join!(store.follow(), store.deliver());
+        })
     }
 }
 

@@ -106,7 +106,7 @@ fn a_store_that_is_not_ours_is_refused() {
     fs::create_dir(host.file("keyrack.db")).unwrap();
     host.refuses(&["serve"], &expect![[r#"
         exit 1
-        keyrack: cannot use the store in PLACE/data: the store is not available; check that its directory and files can be read and written: error returned from database: (code: 14) unable to open database file
+        keyrack: cannot use the store in PLACE/data: the store is not available; check that its directory and files can be read and written, or that its server can be reached: error returned from database: (code: 14) unable to open database file
     "#]]);
 }
 
@@ -162,7 +162,7 @@ fn a_place_that_cannot_be_used_is_refused() {
         host.place.path(),
         &expect![[r#"
             exit 1
-            keyrack: cannot use the store in PLACE/data: the store is not available; check that its directory and files can be read and written: error returned from database: (code: 1544) attempt to write a readonly database
+            keyrack: cannot use the store in PLACE/data: the store is not available; check that its directory and files can be read and written, or that its server can be reached: error returned from database: (code: 1544) attempt to write a readonly database
         "#]],
     );
     fs::set_permissions(host.data(), fs::Permissions::from_mode(0o700)).unwrap();
