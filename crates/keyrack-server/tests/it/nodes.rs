@@ -147,6 +147,41 @@ async fn two_nodes_that_write_at_once_lose_nothing_and_do_nothing_twice() {
     assert_eq!(report.faults, Vec::<String>::new());
 }
 
+/// The same, one after the other, with the second in the middle of the first.
+#[tokio::test]
+async fn a_change_that_went_by_what_another_has_changed_is_not_made() {
+    use keyrack_server::actor::Actor;
+    use keyrack_server::place::Place;
+    use keyrack_server::store::{By, Find as _, Need, StoreError};
+    let app = TestApp::shared().await;
+    let other = app.another_node().await;
+    let by = By { actor: Actor::HOST, request_id: "test".to_owned() };
+    let made = app.as_operator(("POST", "/api/operator/operator-keys"), Some(json!({"name": "second"}))).await.json();
+    let second = made["id"].as_i64().unwrap();
+
+    let mut first = other.app.store.begin(Need::Revocation).await.unwrap();
+    keyrack_server::keys::revoke(&mut first, Place::Installation, 1, &by).await.unwrap();
+    let theirs = format!("/api/operator/operator-keys/{second}");
+    let operator = app.first_keys.operator.expose().to_owned();
+    assert_eq!(app.call_with(&operator, ("DELETE", &theirs), None, &[("Prefer", "wait=0")]).await.status, 200);
+    let outcome = first.commit().await;
+    assert!(matches!(outcome, Err(StoreError::Conflict)), "it counted a key that is gone: {outcome:?}");
+    assert_eq!(app.as_operator(("GET", NODES), None).await.status, 200, "the last key lives");
+
+    // What was looked up elsewhere counts too, such as the key that asks.
+    let (id, _) = app.create(json!({"name": "asks"})).await;
+    let mut change = other.app.store.begin(Need::Ordinary).await.unwrap();
+    change.rely_on(keyrack_server::kept::Reference { kind: keyrack_server::kept::Kind::Key, id });
+    let (untouched, _) = app.create(json!({"name": "no matter"})).await;
+    assert!(change.find::<keyrack_server::stored_key::StoredKey>((Place::Installation, 1)).await.unwrap().is_some());
+    assert_eq!(revoke(&app, id, "wait=0").await.status, 200);
+    let place = Place::Project(keyrack::ProjectId(1));
+    let found = keyrack_server::keys::revoke(&mut change, place, untouched, &by).await;
+    // Begun before that key was made, so this node has not heard of it.
+    assert!(matches!(found, Err(keyrack_server::refusal::Refusal::Store(StoreError::Conflict))), "{found:?}");
+    change.abandon().await;
+}
+
 /// Both ask whether there is another operator key, and each takes the one that the other saw.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_nodes_do_not_revoke_the_last_two_operator_keys() {
