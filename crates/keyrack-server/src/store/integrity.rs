@@ -51,16 +51,14 @@ impl Store {
     /// As for [`Store::load`].
     pub(super) async fn reload(&self) -> Result<Loaded, StoreError> {
         self.verifier.index().distrust();
-        let mut living = HashSet::new();
         self.in_force.forget();
-        let loaded = self.load_rows(Some(&mut living)).await?;
-        let lost = self.in_force.kill(|key| !living.contains(&key.id));
-        tracing::error!(keys = loaded.keys, lost, "everything was loaded anew");
+        let loaded = self.load_rows(Some(HashSet::new())).await?;
+        tracing::error!(keys = loaded.keys, "everything was loaded anew");
         Ok(loaded)
     }
 
-    /// With `anew`, that gets the numbers of all keys that live, and what was known of them does not matter.
-    async fn load_rows(&self, mut anew: Option<&mut HashSet<KeyId>>) -> Result<Loaded, StoreError> {
+    /// With `anew`, which is for the numbers of all keys that live, it does not matter what was known of them.
+    async fn load_rows(&self, mut anew: Option<HashSet<KeyId>>) -> Result<Loaded, StoreError> {
         let mut followed = self.followed.lock().await;
         let mut snapshot = self.readers.snapshot().await?;
         let head = sql::audit_head(&mut snapshot).await?.ok_or_else(no_head)?;
@@ -95,6 +93,10 @@ impl Store {
         self.verifier.index().set_position(head.seq);
         *followed = Followed { seq: head.seq, hash: head.hash };
         self.apply_journal();
+        // Before anybody else may bring a change into force.
+        if let Some(living) = &anew {
+            self.in_force.kill(|key| !living.contains(&key.id));
+        }
         self.restore_quotas(&mut snapshot).await;
         self.verifier.index().mark_loaded();
         Ok(loaded)
