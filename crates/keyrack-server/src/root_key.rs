@@ -26,7 +26,7 @@ const ROOT_KEY_BYTES: usize = 32;
 pub enum RootKeyError {
     /// The file is not there.
     #[error(
-        "the root key {path} is missing, but the store was made with one. Put the file back from where you keep it; \
+        "the root key {path} is missing, but the store was made with one. Put the file back from where you keep it, or from another node; \
          without it the store cannot be used"
     )]
     Missing {

@@ -66,7 +66,7 @@ fn a_root_key_that_does_not_fit_is_refused() {
     fs::remove_file(&root_key).unwrap();
     host.refuses(&["serve"], &expect![[r#"
         exit 1
-        keyrack: the root key PLACE/data/root.key is missing, but the store was made with one. Put the file back from where you keep it; without it the store cannot be used
+        keyrack: the root key PLACE/data/root.key is missing, but the store was made with one. Put the file back from where you keep it, or from another node; without it the store cannot be used
     "#]]);
 
     // The right one brings everything back.
