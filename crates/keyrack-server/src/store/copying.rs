@@ -66,13 +66,8 @@ async fn copy_table(
     loop {
         let mut page = Statement::new(format!("SELECT * FROM {table}"));
         if let Some(last) = &last {
-            page.push(format!(" WHERE ({order}) > "));
-            let mut before = "(";
-            for column in key {
-                page.push(before).push_bind(last.value(column)?);
-                before = ", ";
-            }
-            page.push(")");
+            let after = key.iter().map(|column| last.value(column)).collect::<Result<Vec<_>, _>>()?;
+            page.push(format!(" WHERE ({order}) > ")).push_list(after);
         }
         page.push(format!(" ORDER BY {order} LIMIT ")).push_bind(ROWS_AT_A_TIME);
         let mut rows = page.fetch_all(from).await?;

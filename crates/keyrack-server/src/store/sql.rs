@@ -100,12 +100,7 @@ pub(super) async fn for_each_of<K: Table>(
 ) -> Result<(), StoreError> {
     for ids in ids.chunks(IDS_TO_A_STATEMENT) {
         let mut rows = Statement::new(format!("SELECT {} FROM {} WHERE id IN ", K::COLUMNS, K::NAME));
-        let mut before = "(";
-        for id in ids {
-            rows.push(before).push_bind(*id);
-            before = ", ";
-        }
-        rows.push(")");
+        rows.push_list(ids.iter().copied());
         rows.for_each(on, |row| each(&row).map(|()| true)).await?;
     }
     Ok(())

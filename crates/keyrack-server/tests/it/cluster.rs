@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use self::history::{Asked, Event, Outcome, check};
 use self::proxy::Proxy;
 use crate::database;
-use crate::server::{KEYRACK, Reply, Server, keyrack};
+use crate::server::{self, KEYRACK, Reply, Server, keyrack};
 
 const KEYS: &str = "/api/client/keys";
 
@@ -115,9 +115,7 @@ impl Node {
     }
 
     fn send(&self, request: ureq::http::Request<String>) -> Option<Reply> {
-        let mut response = self.agent.run(request).ok()?;
-        let text = response.body_mut().read_to_string().ok()?;
-        Some(Reply { status: response.status().as_u16(), headers: response.headers().clone(), text })
+        server::reply_of(self.agent.run(request)).ok()
     }
 
     /// Asks the management API; `None` if no whole reply came back.
@@ -130,13 +128,7 @@ impl Node {
         headers: &[(&str, &str)],
     ) -> Option<Reply> {
         let url = format!("{}{path}", self.url(false)?);
-        let request = ureq::http::Request::builder().method(method).uri(url);
-        let request = request.header("Authorization", format!("Bearer {key}"));
-        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        match body {
-            Some(body) => self.send(request.header("Content-Type", "application/json").body(body.to_string()).unwrap()),
-            None => self.send(request.body(String::new()).unwrap()),
-        }
+        server::send(&self.agent, (method, &url), key, body, headers).ok()
     }
 
     /// Verifies a key; it must have been known at `seq`.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keyrack_server::app::App;
 use serde_json::{Value, json};
 
 use crate::app::{Node, Reply, TestApp};
@@ -22,19 +23,21 @@ impl Node {
 
     /// Follows the store until the test ends.
     fn follows(&self) -> tokio::task::JoinHandle<()> {
-        let store = std::sync::Arc::clone(&self.app.store);
-        tokio::spawn(async move {
-            tokio::join!(store.follow(), store.deliver());
-        })
+        follow(&self.app)
     }
+}
+
+/// What a server does beside answering.
+fn follow(app: &App) -> tokio::task::JoinHandle<()> {
+    let store = std::sync::Arc::clone(&app.store);
+    tokio::spawn(async move {
+        tokio::join!(store.follow(), store.deliver());
+    })
 }
 
 impl TestApp {
     fn follows(&self) -> tokio::task::JoinHandle<()> {
-        let store = std::sync::Arc::clone(&self.app.store);
-        tokio::spawn(async move {
-            tokio::join!(store.follow(), store.deliver());
-        })
+        follow(&self.app)
     }
 }
 

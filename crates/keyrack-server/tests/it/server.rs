@@ -60,6 +60,30 @@ impl Reply {
     }
 }
 
+/// Sends a request with a key, and a JSON body if there is one; an error if no whole reply came back.
+pub(crate) fn send(
+    agent: &ureq::Agent,
+    (method, url): (&str, &str),
+    key: &str,
+    body: Option<&Value>,
+    headers: &[(&str, &str)],
+) -> Result<Reply, ureq::Error> {
+    let request = ureq::http::Request::builder().method(method).uri(url);
+    let request = request.header("Authorization", format!("Bearer {key}"));
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    reply_of(match body {
+        Some(body) => agent.run(request.header("Content-Type", "application/json").body(body.to_string()).unwrap()),
+        None => agent.run(request.body(()).unwrap()),
+    })
+}
+
+/// Reads a response to its end.
+pub(crate) fn reply_of(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Reply, ureq::Error> {
+    let mut response = response?;
+    let text = response.body_mut().read_to_string()?;
+    Ok(Reply { status: response.status().as_u16(), headers: response.headers().clone(), text })
+}
+
 impl Server {
     /// Starts `keyrack serve` and waits until it listens.
     pub(crate) fn start(data_dir: &Path) -> Self {
@@ -99,23 +123,7 @@ impl Server {
         body: Option<&Value>,
         headers: &[(&str, &str)],
     ) -> Result<Reply, ureq::Error> {
-        let mut request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.url))
-            .header("Authorization", format!("Bearer {key}"));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let response = match body {
-            Some(body) => {
-                let request = request.header("Content-Type", "application/json").body(body.to_string());
-                self.agent.run(request.unwrap())
-            }
-            None => self.agent.run(request.body(()).unwrap()),
-        };
-        let mut response = response?;
-        let text = response.body_mut().read_to_string()?;
-        Ok(Reply { status: response.status().as_u16(), headers: response.headers().clone(), text })
+        send(&self.agent, (method, &format!("{}{path}", self.url)), key, body, headers)
     }
 
     /// Asks it to stop, and waits until it has.

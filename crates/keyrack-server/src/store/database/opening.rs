@@ -43,10 +43,8 @@ impl Database {
     /// [`StoreError`] if it cannot be read, or a newer program made it.
     pub async fn schema(&self) -> Result<Schema, StoreError> {
         let none = Schema { found: None, known: newest() };
-        if !self.is_there().await? {
-            return Ok(none);
-        }
         let mut connection = match self {
+            Self::File(_) if !self.is_there().await? => return Ok(none),
             Self::File(file) => Connection::Sqlite(sqlite::open_to_look(file).await?),
             Self::Server { .. } => self.open_for_writing().await?,
         };

@@ -141,12 +141,17 @@ impl<'a> Statement<'a> {
     }
 
     fn push_row(&mut self, at: usize, values: impl IntoIterator<Item = Value<'a>>) {
-        let mut before = if at == 0 { "VALUES (" } else { ", (" };
+        self.push(if at == 0 { "VALUES " } else { ", " }).push_list(values);
+    }
+
+    /// Values and their places, in parentheses.
+    pub(in crate::store) fn push_list<V: Into<Value<'a>>>(&mut self, values: impl IntoIterator<Item = V>) -> &mut Self {
+        let mut before = "(";
         for value in values {
             self.push(before).push_bind(value);
             before = ", ";
         }
-        self.push(")");
+        self.push(")")
     }
 
     /// Runs it; says how many rows it wrote.

@@ -28,10 +28,7 @@ async fn migrate_within(on: &mut Connection) -> Result<(), StoreError> {
         on.run("CREATE TABLE keyrack_migrations (version BIGINT PRIMARY KEY, name TEXT NOT NULL, at TIMESTAMPTZ NOT NULL DEFAULT now())")
             .await?;
     }
-    let found = schema_of(on).await?;
-    if found > newest() {
-        return Err(StoreError::NewerSchema { found, known: newest() });
-    }
+    let found = known_schema_of(on).await?;
     for migration in MIGRATIONS.iter().filter(|migration| migration.version > found) {
         if let Connection::Postgres(session) = on {
             session.run(migration.sql.as_str()).await?;
@@ -48,8 +45,13 @@ pub(in crate::store) async fn has_usable_schema(on: &mut Connection) -> Result<b
     if !has_table(on, "keyrack_migrations").await? {
         return Ok(false);
     }
+    Ok(known_schema_of(on).await? > 0)
+}
+
+/// The newest migration that was made; an error if this program does not know it.
+async fn known_schema_of(on: &mut Connection) -> Result<i64, StoreError> {
     let (found, known) = (schema_of(on).await?, newest());
-    if found > known { Err(StoreError::NewerSchema { found, known }) } else { Ok(found > 0) }
+    if found > known { Err(StoreError::NewerSchema { found, known }) } else { Ok(found) }
 }
 
 async fn has_table(on: &mut Connection, name: &str) -> Result<bool, DatabaseError> {
