@@ -237,6 +237,11 @@ impl Index {
         self.position.fetch_max(seq, Ordering::Release);
     }
 
+    /// Says how far the index has come in a log that is not the one it followed: that may be less far.
+    pub fn reset_position(&self, seq: i64) {
+        self.position.store(seq, Ordering::Release);
+    }
+
     /// How far in the log of changes the index has come.
     pub fn position(&self) -> i64 {
         self.position.load(Ordering::Acquire)

@@ -90,7 +90,7 @@ impl Store {
         if !self.is_authentic(&head) || self.sum_of(&head) != Some(sum) {
             loaded.refused += self.explain(&mut snapshot, loaded.refused).await?;
         }
-        self.verifier.index().set_position(head.seq);
+        self.verifier.index().reset_position(head.seq);
         *followed = Followed { seq: head.seq, hash: head.hash };
         self.apply_journal();
         // Before anybody else may bring a change into force.

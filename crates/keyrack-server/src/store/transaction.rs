@@ -67,7 +67,7 @@ pub struct Writing {
     pub(super) log: Log,
     /// Number and hash of the newest one that was written.
     pub(super) newest: Option<Followed>,
-    /// How far the log was in force when this began.
+    /// How far the log was in force when this began, or found a kept reply.
     pub(super) begun_at: i64,
     pub(super) relied_on: ReliedOn,
     /// Whether it takes something away.
@@ -168,7 +168,7 @@ impl Writing {
         Ok(())
     }
 
-    /// How far the log was in force when this began.
+    /// How far the log is in force for this change, which has committed nothing yet.
     pub const fn position(&self) -> i64 {
         self.begun_at
     }

@@ -316,13 +316,19 @@ impl Writing {
         Ok(())
     }
 
-    /// The kept reply to a request, if it is not too old.
+    /// The kept reply to a request, if it is not too old. [`Writing::position`] is not below its change then, even if another process
+    /// committed that after this transaction began.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn reply(&mut self, lookup: &[u8; 32]) -> Result<Option<KeptReply>, StoreError> {
         let now = self.now;
-        Ok(sql::reply(self.connection()?, lookup, now).await?)
+        let found = sql::reply(self.connection()?, lookup, now).await?;
+        if found.is_some() && self.store.is_shared() {
+            let store = Arc::clone(&self.store);
+            self.begun_at = store.catch_up(self.connection()?).await?;
+        }
+        Ok(found)
     }
 
     /// Keeps the reply to a request, and forgets those that are too old, one under the same name included.

@@ -318,3 +318,27 @@ async fn a_change_that_commits_late_is_never_missed() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_kept_reply_is_never_said_to_be_older_than_its_change() {
+    use keyrack_server::actor::Actor;
+    use keyrack_server::clock::Timestamp;
+    use keyrack_server::place::Place;
+    use keyrack_server::replies::KeptReply;
+    use keyrack_server::store::{By, Need};
+    let app = TestApp::shared().await;
+    let other = app.another_node().await;
+    let (id, _) = app.create(json!({"name": "key"})).await;
+    let by = By { actor: Actor::HOST, request_id: "test".to_owned() };
+    // The other node's transaction has begun when the change is committed, and finds its reply all the same.
+    let mut repeat = other.app.store.begin(Need::Ordinary).await.unwrap();
+    let mut first = app.app.store.begin(Need::Revocation).await.unwrap();
+    keyrack_server::keys::revoke(&mut first, Place::Project(keyrack::ProjectId(1)), id, &by).await.unwrap();
+    let forever = Timestamp(i64::MAX);
+    let kept = KeptReply { fingerprint: vec![1; 32], salt: vec![2; 16], sealed: vec![3; 16], expires_at: forever };
+    first.keep_reply(&[7; 32], &kept).await.unwrap();
+    let seq = first.commit().await.unwrap();
+    assert_eq!(repeat.reply(&[7; 32]).await.unwrap(), Some(kept));
+    assert_eq!(repeat.position(), seq, "whoever asks for that position must see the change");
+    repeat.abandon().await;
+}
