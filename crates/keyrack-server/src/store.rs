@@ -9,6 +9,7 @@ mod database;
 mod error;
 mod following;
 mod former;
+mod group;
 mod in_force;
 mod integrity;
 mod journal;

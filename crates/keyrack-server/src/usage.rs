@@ -197,9 +197,11 @@ impl Usage {
                 writing.commit().await?;
             }
             // Committed when nobody heard of it.
-            Ok(false) => writing.abandon().await,
+            Ok(false) => {
+                writing.abandon().await?;
+            }
             Err(error) => {
-                writing.abandon().await;
+                writing.abandon().await?;
                 return Err(error);
             }
         }

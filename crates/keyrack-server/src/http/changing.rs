@@ -274,8 +274,11 @@ where
 {
     let mut left = MOST_ATTEMPTS;
     loop {
+        // One that was in the way of others goes by itself.
+        let begun =
+            if left == MOST_ATTEMPTS { app.store.begin_beside(need).await } else { app.store.begin(need).await };
         left -= 1;
-        match attempt(&app, &mut caller, kept.as_ref(), checked, need, &work).await {
+        match attempt(&app, &mut caller, kept.as_ref(), checked, begun, &work).await {
             Err(Failed::Store(StoreError::Conflict)) if left > 0 => pause().await,
             Err(Failed::Store(error)) if left > 0 && need == Need::Revocation && error.may_be_for_want_of_room() => {
                 app.store.give_up_ballast();
@@ -297,16 +300,16 @@ async fn attempt<T, F>(
     caller: &mut Caller,
     kept: Option<&Kept>,
     checked: &Result<T, Problem>,
-    need: Need,
+    begun: Result<Writing, StoreError>,
     work: &F,
 ) -> Result<Response, Failed>
 where
     F: for<'w> Fn(Job<'w>, &'w T) -> Work<'w>,
 {
-    let mut writing = app.store.begin(need).await?;
+    let mut writing = begun?;
     // The changes before this one may have revoked or narrowed the very key that asks.
     if let Err(problem) = caller.verify_again(app) {
-        writing.abandon().await;
+        writing.abandon().await?;
         return Err(Failed::Final(problem));
     }
     caller.relied_on().for_each(|thing| writing.rely_on(thing));
@@ -320,8 +323,7 @@ where
             Err(refusal) => Some(Err(Failed::from(refusal))),
         };
         if let Some(reply) = reply {
-            let seq = writing.position();
-            writing.abandon().await;
+            let seq = writing.abandon().await?;
             let mut reply = reached(app, caller, seq, reply?).await;
             reply.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
             return Ok(reply);
@@ -344,7 +346,7 @@ where
             ReplyBody { status: problem.status(), body }
         }
         (Err(failed), _) => {
-            writing.abandon().await;
+            writing.abandon().await?;
             return Err(failed);
         }
     };

@@ -73,6 +73,16 @@ impl Connection {
         .await
     }
 
+    /// Begins a part of a transaction that can be taken back by itself.
+    pub(super) async fn begin_part(&mut self) -> Result<(), DatabaseError> {
+        self.run("SAVEPOINT part").await
+    }
+
+    /// Takes back what was done since the last part began.
+    pub(super) async fn roll_back_part(&mut self) -> Result<(), DatabaseError> {
+        self.run("ROLLBACK TO SAVEPOINT part").await
+    }
+
     /// Commits. What comes back as `Ok` is as durable as the database can make it.
     pub(super) async fn commit(&mut self, others: Others) -> Result<(), DatabaseError> {
         match self {

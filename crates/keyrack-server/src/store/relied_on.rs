@@ -22,6 +22,15 @@ impl ReliedOn {
         self.is_on_everything = true;
     }
 
+    pub(super) const fn is_on_everything(&self) -> bool {
+        self.is_on_everything
+    }
+
+    pub(super) fn extend(&mut self, other: Self) {
+        self.things.extend(other.things);
+        self.is_on_everything |= other.is_on_everything;
+    }
+
     /// Whether it might have been done otherwise, had these been changed before.
     pub(super) fn is_among(&self, changed: &[Reference]) -> bool {
         !changed.is_empty() && (self.is_on_everything || changed.iter().any(|thing| self.things.contains(thing)))

@@ -5,14 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::timeout;
 
-use super::database::{Connection, DatabaseError, Others};
-use super::relied_on::ReliedOn;
-use super::writing::Log;
-use super::{Effect, Followed, Store, StoreError, sql};
+use super::database::{Connection, DatabaseError};
+use super::group::{Group, Written};
+use super::{Store, StoreError, sql};
 use crate::clock::Timestamp;
-use crate::crash::crash_point;
 
 /// How long a change waits for the ones before it.
 const ORDINARY_WAIT: Duration = Duration::from_secs(5);
@@ -35,7 +34,10 @@ pub enum Need {
 pub(super) struct WriterState {
     /// `None` after a failure: the next one opens it anew and finds out what was committed.
     connection: Option<Connection>,
-    in_transaction: bool,
+    /// The changes that wait in its open transaction. There is none open if this is empty and nobody works on it.
+    group: Group,
+    /// Set while somebody works on the connection: who stops in the middle leaves it in a state that nobody knows.
+    is_at_work: bool,
     /// Set when the process lets go of the store: a change that still waits must not open it again.
     is_closed: bool,
 }
@@ -47,65 +49,119 @@ impl WriterState {
 
     pub(super) async fn close(&mut self) {
         self.is_closed = true;
+        self.group = Group::default();
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
         {
             tracing::warn!(%error, "the store did not close cleanly; nothing is lost");
         }
     }
+
+    /// Gives up the connection and what was not committed on it: the database rolls it back, and who waits hears that nothing came of it.
+    fn give_up(&mut self) {
+        self.connection = None;
+        self.group = Group::default();
+        self.is_at_work = false;
+    }
 }
 
-/// One transaction. Without [`Writing::commit`] it leaves nothing behind.
+/// The turn to write. Who drops it in the middle of something takes the connection with it.
+struct Turn {
+    writer: OwnedMutexGuard<WriterState>,
+    _among_ordinary: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turn {
+    /// The connection of the transaction.
+    fn connection(&mut self) -> Result<&mut Connection, StoreError> {
+        self.writer.connection.as_mut().ok_or(StoreError::Unavailable(DatabaseError::Closed))
+    }
+
+    /// Commits what waits.
+    async fn commit_group(&mut self, store: &Store) -> Result<i64, StoreError> {
+        self.writer.is_at_work = true;
+        let group = std::mem::take(&mut self.writer.group);
+        let (outcome, is_usable) = store.commit_group(self.connection()?, group).await;
+        self.writer.is_at_work = !is_usable;
+        outcome
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.writer.is_at_work {
+            self.writer.give_up();
+        }
+    }
+}
+
+/// One change, in a transaction that others may share. Without [`Writing::commit`] it leaves nothing behind.
 pub struct Writing {
     pub(super) store: Arc<Store>,
-    state: OwnedMutexGuard<WriterState>,
-    /// The turn among ordinary changes.
-    _turn: Option<OwnedMutexGuard<()>>,
-    /// What was written so far, as it will be in force.
-    pub(super) effects: Vec<Effect>,
-    /// The entries that it will have in the audit log.
-    pub(super) log: Log,
-    /// Number and hash of the newest one that was written.
-    pub(super) newest: Option<Followed>,
+    turn: Turn,
+    need: Need,
+    /// What was written so far.
+    pub(super) own: Written,
     /// How far the log was in force when this began, or found a kept reply.
-    pub(super) begun_at: i64,
-    pub(super) relied_on: ReliedOn,
+    pub(super) position: i64,
     /// Whether it takes something away.
     pub(super) narrows: bool,
     pub(super) now: Timestamp,
 }
 
 impl Store {
-    /// Begins a change, after those before it. Only one is under way at a time.
+    /// Begins a change in a transaction of its own, after those before it. Only one is under way at a time.
     ///
     /// # Errors
     /// [`StoreError::Busy`] if the turn does not come, [`StoreError::Full`] if only revocations have room left.
     pub async fn begin(self: &Arc<Self>, need: Need) -> Result<Writing, StoreError> {
-        let (turn, state) = self.turn(need).await.filter(|(_, state)| !state.is_closed).ok_or(StoreError::Busy)?;
+        let mut turn = self.admit(need).await?;
+        if !turn.writer.group.is_empty() {
+            let outcome = turn.commit_group(self).await;
+            self.settle_if_open(&outcome);
+            outcome?;
+        }
+        self.writing(need, turn).await
+    }
+
+    /// Begins a change that may share the transaction of those before it. Should it go by what they changed, that is a
+    /// [`StoreError::Conflict`], and it must [`Store::begin`] again by itself.
+    ///
+    /// # Errors
+    /// As [`Store::begin`].
+    pub async fn begin_beside(self: &Arc<Self>, need: Need) -> Result<Writing, StoreError> {
+        let turn = self.admit(need).await?;
+        self.writing(need, turn).await
+    }
+
+    async fn admit(&self, need: Need) -> Result<Turn, StoreError> {
+        let longest = if need == Need::Revocation { REVOCATION_WAIT } else { ORDINARY_WAIT };
+        let turn = timeout(longest, self.turn(need)).await.ok().filter(|turn| !turn.writer.is_closed);
+        let turn = turn.ok_or(StoreError::Busy)?;
         if need == Need::Ordinary && !self.ballast.is_whole() {
             let ballast = Arc::clone(&self.ballast);
             if !tokio::task::spawn_blocking(move || ballast.fill()).await.unwrap_or(false) {
                 return Err(StoreError::Full);
             }
         }
-        let now = self.clock.now();
-        let (store, effects) = (Arc::clone(self), Vec::new());
-        let mut writing = Writing {
-            store,
-            state,
-            _turn: turn,
-            effects,
-            log: Log::default(),
-            newest: None,
-            begun_at: 0,
-            relied_on: ReliedOn::default(),
-            narrows: false,
-            now,
+        Ok(turn)
+    }
+
+    async fn turn(&self, need: Need) -> Turn {
+        let among_ordinary = match need {
+            Need::Ordinary => Some(Arc::clone(&self.ordinary_turn).lock_owned().await),
+            Need::Revocation => None,
         };
+        Turn { writer: Arc::clone(&self.writer).lock_owned().await, _among_ordinary: among_ordinary }
+    }
+
+    async fn writing(self: &Arc<Self>, need: Need, turn: Turn) -> Result<Writing, StoreError> {
+        let (store, own, now) = (Arc::clone(self), Written::default(), self.clock.now());
+        let mut writing = Writing { store, turn, need, own, position: 0, narrows: false, now };
         match writing.open().await {
             Err(error) if need == Need::Revocation && error.may_be_for_want_of_room() => {
                 self.ballast.give_up();
-                writing.state.connection = None;
+                writing.turn.writer.give_up();
                 writing.open().await?;
             }
             outcome => outcome?,
@@ -113,20 +169,9 @@ impl Store {
         Ok(writing)
     }
 
-    async fn turn(&self, need: Need) -> Option<(Option<OwnedMutexGuard<()>>, OwnedMutexGuard<WriterState>)> {
-        let (ordinary, writer) = (Arc::clone(&self.ordinary_turn), Arc::clone(&self.writer));
-        match need {
-            Need::Ordinary => {
-                let both = async { (Some(ordinary.lock_owned().await), writer.lock_owned().await) };
-                timeout(ORDINARY_WAIT, both).await.ok()
-            }
-            Need::Revocation => Some((None, timeout(REVOCATION_WAIT, writer.lock_owned()).await.ok()?)),
-        }
-    }
-
     /// A commit whose sync failed is not seen by any reader, yet lies in the log and would come to life after a crash.
     /// The next commit overwrites it, so one is made as soon as the disk allows.
-    async fn settle(self: Arc<Self>) {
+    pub(super) async fn settle(self: Arc<Self>) {
         while let Err(error) = self.settle_once().await {
             tracing::warn!(%error, "the outcome of a change is still open; trying again");
             tokio::time::sleep(SETTLE_INTERVAL).await;
@@ -136,10 +181,11 @@ impl Store {
     }
 
     async fn settle_once(self: &Arc<Self>) -> Result<(), StoreError> {
-        let mut writing = self.begin(Need::Revocation).await?;
+        let mut writing = self.begin_beside(Need::Revocation).await?;
         // A change that is one: SQLite does not write what stays the same.
         sql::next_id(writing.connection()?, "settlement").await?;
-        writing.commit_or_fail().await.map(|_| ())
+        let (mut turn, _outcome) = writing.add_to_group();
+        turn.commit_group(self).await.map(|_| ())
     }
 
     /// Makes room for a revocation on a full disk.
@@ -149,28 +195,36 @@ impl Store {
 }
 
 impl Writing {
-    /// Begins the transaction, on a new connection if there is none. After a failure nobody knows whether the last
-    /// change was committed: the log does, read under the write lock.
+    /// Begins the transaction, on a new connection if there is none, or goes on in the one that others wait in. After a failure nobody
+    /// knows whether the last change was committed: the log does, read under the write lock.
     async fn open(&mut self) -> Result<(), StoreError> {
-        self.state.connection.take_if(|connection| connection.is_broken());
-        let is_new = self.state.connection.is_none();
-        if is_new {
-            self.state.connection = Some(self.store.database.open_for_writing().await?);
+        let writer = &mut self.turn.writer;
+        if writer.connection.as_ref().is_some_and(Connection::is_broken) {
+            writer.give_up();
         }
-        self.state.in_transaction = true;
-        self.connection()?.begin_write().await?;
-        let store = Arc::clone(&self.store);
-        self.begun_at = if is_new || store.is_shared() {
-            store.catch_up(self.connection()?).await?
+        let is_new = writer.connection.is_none();
+        if is_new {
+            writer.connection = Some(self.store.database.open_for_writing().await?);
+        }
+        writer.is_at_work = true;
+        if writer.group.is_empty() {
+            self.connection()?.begin_write().await?;
+            let store = Arc::clone(&self.store);
+            self.turn.writer.group.begun_at = if is_new || store.is_shared() {
+                store.catch_up(self.connection()?).await?
+            } else {
+                store.followed.lock().await.seq
+            };
         } else {
-            store.followed.lock().await.seq
-        };
+            self.connection()?.begin_part().await?;
+        }
+        self.position = self.turn.writer.group.begun_at;
         Ok(())
     }
 
     /// How far the log is in force for this change, which has committed nothing yet.
     pub const fn position(&self) -> i64 {
-        self.begun_at
+        self.position
     }
 
     /// Whether what was written so far takes something away from a key.
@@ -178,90 +232,94 @@ impl Writing {
         self.narrows
     }
 
-    /// Commits, and brings the index up to date. When this returns `Ok`, the change is on disk and in force; what comes back is how far
+    /// Whether others wait for the end of this transaction.
+    pub(super) fn is_shared(&self) -> bool {
+        !self.turn.writer.group.is_empty()
+    }
+
+    /// Commits, with the changes that wait in line, and brings the index up to date. When this returns `Ok`, the change is on disk and
+    /// in force; what comes back is how far the log goes then.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] if nothing was committed for want of room; [`StoreError::Conflict`] if nothing was committed, as others
+    /// changed the same; [`StoreError::OutcomeUnknown`] if the database failed in the middle. That is settled in the background, as
+    /// soon as the disk allows.
+    pub async fn commit(self) -> Result<i64, StoreError> {
+        if self.turn.writer.group.concerns(&self.own.relied_on) {
+            self.abandon().await?;
+            return Err(StoreError::Conflict);
+        }
+        let (store, need) = (Arc::clone(&self.store), self.need);
+        // One that counted would be in the way of everybody beside it.
+        let must_go = self.own.relied_on.is_on_everything();
+        let (mut turn, mut told) = self.add_to_group();
+        if !must_go && !turn.writer.group.is_full() {
+            drop(turn);
+            tokio::select! {
+                biased;
+                outcome = &mut told => return outcome.unwrap_or(Err(StoreError::Conflict)),
+                next = store.turn(need) => turn = next,
+            }
+            match told.try_recv() {
+                // Nobody has committed it.
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Closed) => return Err(StoreError::Conflict),
+                Ok(outcome) => return outcome,
+            }
+        }
+        let outcome = turn.commit_group(&store).await;
+        store.settle_if_open(&outcome);
+        outcome
+    }
+    /// Takes back what was written. What it was read beside is committed, so that the reason for this holds; what comes back is how far
     /// the log goes then.
     ///
     /// # Errors
-    /// [`StoreError::Full`] if nothing was committed for want of room; [`StoreError::OutcomeUnknown`] if the database
-    /// failed in the middle. That is settled in the background, as soon as the disk allows.
-    pub async fn commit(self) -> Result<i64, StoreError> {
-        let store = Arc::clone(&self.store);
-        let outcome = self.commit_or_fail().await;
-        let is_open = matches!(outcome, Err(StoreError::OutcomeUnknown(_)));
-        if is_open && !store.is_settling.swap(true, Ordering::Relaxed) {
-            tokio::spawn(store.settle());
+    /// [`StoreError::Conflict`] if that came to nothing, and this is worth another try.
+    pub async fn abandon(mut self) -> Result<i64, StoreError> {
+        if self.is_shared() {
+            self.undo_part().await?;
+        } else if self.connection()?.roll_back().await.is_ok() {
+            self.turn.writer.is_at_work = false;
         }
-        outcome
+        Ok(self.position)
     }
 
-    async fn commit_or_fail(mut self) -> Result<i64, StoreError> {
-        self.write_log().await?;
-        crash_point("before-commit");
-        let others = if self.newest.is_some() { Others::AreTold } else { Others::NeedNotKnow };
-        let committed = self.connection()?.commit(others).await;
-        if let Err(error) = committed {
-            return match error.into() {
-                StoreError::Unavailable(error) => Err(StoreError::OutcomeUnknown(error)),
-                certain @ (StoreError::Full
-                | StoreError::Conflict
-                | StoreError::Busy
-                | StoreError::OutcomeUnknown(_)
-                | StoreError::Damaged { .. }
-                | StoreError::ForeignRootKey
-                | StoreError::NewerSchema { .. }
-                | StoreError::OlderSchema { .. }) => Err(certain),
-            };
-        }
-        crash_point("after-commit");
-        for effect in &self.effects {
-            // Should this fail, `in_transaction` is still set: the next change reads the log.
-            self.store.in_force.apply(effect)?;
-        }
-        self.state.in_transaction = false;
-        if let Some(newest) = self.newest.take() {
-            // The newest hash in a place of its own: a log that was cut short shows against it.
-            tracing::info!(seq = newest.seq, hash = data_encoding::HEXLOWER.encode(&newest.hash), "committed");
-            let seq = newest.seq;
-            self.store.follow_own(newest).await;
-            return Ok(seq);
-        }
-        Ok(self.begun_at)
-    }
-
-    /// Ends the transaction without a trace.
-    pub async fn abandon(mut self) {
-        let Ok(connection) = self.connection() else { return };
-        if connection.roll_back().await.is_ok() {
-            self.state.in_transaction = false;
-        }
-    }
-
-    /// Undoes everything since the beginning, and begins again.
+    /// Takes back what was written, and begins again.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn start_over(&mut self) -> Result<(), StoreError> {
-        self.connection()?.roll_back().await?;
-        self.effects.clear();
-        self.log = Log::default();
-        self.newest = None;
-        self.relied_on = ReliedOn::default();
+        if self.is_shared() {
+            self.undo_part().await?;
+        } else {
+            self.connection()?.roll_back().await?;
+        }
+        self.own = Written::default();
         self.narrows = false;
         self.open().await
     }
 
+    /// Takes this change out of the transaction, and commits what others wrote there.
+    async fn undo_part(&mut self) -> Result<(), StoreError> {
+        if self.connection()?.roll_back_part().await.is_err() {
+            return Err(StoreError::Conflict);
+        }
+        let outcome = self.turn.commit_group(&self.store).await;
+        self.store.settle_if_open(&outcome);
+        let seq = outcome.map_err(|_told_to_those_who_wait| StoreError::Conflict)?;
+        self.position = self.position.max(seq);
+        Ok(())
+    }
+
+    fn add_to_group(mut self) -> (Turn, oneshot::Receiver<Result<i64, StoreError>>) {
+        let told = self.turn.writer.group.add(self.own);
+        self.turn.writer.is_at_work = false;
+        (self.turn, told)
+    }
+
     /// The connection of this transaction.
     pub(super) fn connection(&mut self) -> Result<&mut Connection, StoreError> {
-        self.state.connection.as_mut().ok_or(StoreError::Unavailable(DatabaseError::Closed))
-    }
-}
-
-/// A transaction that was neither committed nor abandoned takes its connection with it: the database rolls it back, and
-/// the next change opens a new one and reads the log.
-impl Drop for Writing {
-    fn drop(&mut self) {
-        if self.state.in_transaction {
-            self.state.connection = None;
-        }
+        self.turn.connection()
     }
 }

@@ -7,9 +7,9 @@ use keyrack::{KeyId, OrganizationId, PolicyVersion, ProjectId};
 use super::live_sum::LiveSum;
 use super::reading::{Beneath, Find};
 use super::transaction::Writing;
-use super::{Followed, StoreError, Table, not_in_force, sql};
+use super::{StoreError, Table, not_in_force, sql};
 use crate::actor::Actor;
-use crate::audit::{Entry, Event, NO_HASH};
+use crate::audit::{Event, NO_HASH};
 use crate::clock::Timestamp;
 use crate::crash::crash_point;
 use crate::kept::{Kept, Kind, Reference};
@@ -30,19 +30,11 @@ pub struct By {
     pub request_id: String,
 }
 
-/// What a change adds to the audit log when it is committed.
-#[derive(Default)]
-pub(super) struct Log {
-    events: Vec<Event>,
-    /// What came to the sum over all live rows, and what went.
-    moved: LiveSum,
-}
-
 /// Only what is in force is found: what was tampered with, or put back while the server runs, is never authenticated anew.
 impl Find for Writing {
     async fn find<K: Table>(&mut self, at: K::Place) -> Result<Option<K>, StoreError> {
         let Some(row) = K::find(self.connection()?, at).await? else {
-            self.relied_on.add_everything();
+            self.own.relied_on.add_everything();
             return Ok(None);
         };
         self.in_force_or_moved(&row).await.map(Some)
@@ -67,7 +59,7 @@ impl Writing {
     pub fn policy_version(&mut self) -> PolicyVersion {
         let version = self.store.verifier.policies().version();
         // What comes next would be relied on too, were it there.
-        self.relied_on.add(Reference { kind: Kind::Policy, id: i64::from(version.0) + 1 });
+        self.own.relied_on.add(Reference { kind: Kind::Policy, id: i64::from(version.0) + 1 });
         version
     }
 
@@ -75,35 +67,38 @@ impl Writing {
     async fn in_force_or_moved<K: Table>(&mut self, row: &sql::Row) -> Result<K, StoreError> {
         match self.in_force::<K>(row) {
             Ok(found) => {
-                self.relied_on.add(found.reference());
+                self.own.relied_on.add(found.reference());
                 Ok(found)
             }
             Err(_) if self.has_moved().await? => Err(StoreError::Conflict),
             Err(error) => {
-                self.relied_on.add_everything();
+                self.own.relied_on.add_everything();
                 Err(error)
             }
         }
     }
 
-    /// Whether others have committed since this began.
+    /// Whether others have committed since this began, or wrote before it in the same transaction.
     async fn has_moved(&mut self) -> Result<bool, StoreError> {
+        if self.is_shared() {
+            return Ok(true);
+        }
         if !self.store.database.is_shared() {
             return Ok(false);
         }
-        let begun_at = self.begun_at;
+        let position = self.position;
         let head = sql::audit_head(self.connection()?).await?;
-        Ok(head.is_some_and(|head| head.seq > begun_at))
+        Ok(head.is_some_and(|head| head.seq > position))
     }
 
     /// Says that this change goes by something that was looked up elsewhere, such as the key that asks for it.
     pub fn rely_on(&mut self, thing: Reference) {
-        self.relied_on.add(thing);
+        self.own.relied_on.add(thing);
     }
 
     fn in_force<K: Table>(&self, row: &sql::Row) -> Result<K, StoreError> {
         let found: K = self.store.authentic(row)?;
-        if self.store.in_force.holds(&found.effect(), &self.effects) {
+        if self.store.in_force.holds(&found.effect(), &self.own.effects) {
             return Ok(found);
         }
         Err(not_in_force(&found))
@@ -142,7 +137,7 @@ impl Writing {
     }
 
     async fn usable<K: Table>(&mut self, rows: &[sql::Row]) -> Result<Vec<K>, StoreError> {
-        self.relied_on.add_everything();
+        self.own.relied_on.add_everything();
         let mut usable = Vec::with_capacity(rows.len());
         for row in rows {
             match self.in_force(row) {
@@ -169,7 +164,7 @@ impl Writing {
     /// # Errors
     /// [`StoreError`].
     pub async fn kill_if_hidden(&mut self, place: Place, id: i64) -> Result<bool, StoreError> {
-        self.relied_on.add_everything();
+        self.own.relied_on.add_everything();
         let row = sql::by_id::<StoredKey>(self.connection()?, id).await?;
         let is_hidden = match row.map(|row| self.store.authentic::<StoredKey>(&row)) {
             // As it should be: of another place, or dead.
@@ -178,6 +173,9 @@ impl Writing {
             // To look through all keys is dear, so it is not done for a number that was never given out.
             None => sql::newest_id(self.connection()?, StoredKey::KIND.as_str()).await? >= id,
         };
+        if is_hidden && self.has_moved().await? {
+            return Err(StoreError::Conflict);
+        }
         Ok(is_hidden && self.kill_in_memory(place, id))
     }
 
@@ -204,7 +202,7 @@ impl Writing {
     /// # Errors
     /// [`StoreError`].
     pub async fn counts_beneath(&mut self, organization: OrganizationId) -> Result<Beneath, StoreError> {
-        self.relied_on.add_everything();
+        self.own.relied_on.add_everything();
         Ok(sql::counts_beneath(self.connection()?, organization).await?)
     }
 
@@ -213,7 +211,7 @@ impl Writing {
     /// # Errors
     /// [`StoreError`].
     pub async fn username_is_taken(&mut self, username: &str) -> Result<bool, StoreError> {
-        self.relied_on.add_everything();
+        self.own.relied_on.add_everything();
         Ok(sql::username_is_taken(self.connection()?, username).await?)
     }
 
@@ -264,56 +262,27 @@ impl Writing {
     fn note<K: Table>(&mut self, before: Option<&K>, after: &K, event: Event) {
         let gone = before.filter(|before| before.is_live()).map(|before| self.store.summand(before));
         let come = after.is_live().then(|| self.store.summand(after));
-        self.log.moved = gone.iter().fold(self.log.moved, LiveSum::without);
-        self.log.moved = come.iter().fold(self.log.moved, LiveSum::with);
+        self.own.log.moved = gone.iter().fold(self.own.log.moved, LiveSum::without);
+        self.own.log.moved = come.iter().fold(self.own.log.moved, LiveSum::with);
         self.narrows |= K::narrows(before, after);
-        self.log.events.push(event);
-        self.effects.push(after.effect());
+        self.own.log.events.push((self.now, event));
+        self.own.effects.push(after.effect());
     }
 
-    /// Adds the entries noted so far to the audit chain. A change that has many does it now and then, so that they do not
-    /// all lie in memory; the others when they are committed, so that the place in the log is the last thing taken.
+    /// Adds the entries noted so far to the audit chain. A change that has many does it now and then, so that they do not all lie in
+    /// memory; the others when they are committed, so that the place in the log is the last thing taken.
     ///
     /// # Errors
-    /// [`StoreError`]; then nothing of this transaction will be committed.
+    /// [`StoreError`]; then nothing of this transaction will be committed. [`StoreError::Conflict`] if others wait for it.
     pub async fn write_log(&mut self) -> Result<(), StoreError> {
-        let Log { events, moved } = std::mem::take(&mut self.log);
-        if events.is_empty() {
-            return Ok(());
-        }
-        let known = sql::take_seqs(self.connection()?, events.len() as i64).await?;
-        if self.store.database.is_shared() && self.newest.is_none() && known.seq != self.begun_at {
-            self.check_reliance(known.seq).await?;
-        }
-        let sum = self.store.sum_of(&known).filter(|_| self.store.is_authentic(&known));
-        let damaged = || StoreError::Damaged { what: "the newest audit hash does not authenticate".to_owned() };
-        let sum = sum.ok_or_else(damaged)?.and(moved);
-        let (mut seq, mut hash) = (known.seq, known.hash);
-        let mut entries = Vec::with_capacity(events.len());
-        for event in events {
-            let entry = Entry::chained(seq + 1, self.now, event, &hash);
-            (seq, hash) = (entry.seq, entry.hash.clone());
-            entries.push(entry);
-        }
-        sql::insert_audit_entries(self.connection()?, &entries).await?;
-        let head = self.store.head_of(seq, hash, sum);
-        sql::set_audit_head(self.connection()?, &head).await?;
-        crash_point("after-audit-entry");
-        self.newest = Some(Followed { seq: head.seq, hash: head.hash });
-        Ok(())
-    }
-
-    /// From here on nobody else commits a change. What others committed since this one began comes into force here first; if this
-    /// one went by what they changed, it is done again.
-    async fn check_reliance(&mut self, last: i64) -> Result<(), StoreError> {
-        let begun_at = self.begun_at;
-        let changed = sql::targets_between(self.connection()?, begun_at, last).await?;
-        if self.relied_on.is_among(&changed) {
+        if self.is_shared() {
             return Err(StoreError::Conflict);
         }
-        let store = Arc::clone(&self.store);
-        store.catch_up(self.connection()?).await?;
-        Ok(())
+        let (store, begun_at) = (Arc::clone(&self.store), self.position);
+        let mut written = std::mem::take(&mut self.own);
+        let outcome = store.write_log(self.connection()?, &mut written, begun_at).await;
+        self.own = written;
+        outcome
     }
 
     /// The kept reply to a request, if it is not too old. [`Writing::position`] is not below its change then, even if another process
@@ -326,7 +295,7 @@ impl Writing {
         let found = sql::reply(self.connection()?, lookup, now).await?;
         if found.is_some() && self.store.is_shared() {
             let store = Arc::clone(&self.store);
-            self.begun_at = store.catch_up(self.connection()?).await?;
+            self.position = store.catch_up(self.connection()?).await?;
         }
         Ok(found)
     }

@@ -108,7 +108,7 @@ async fn a_revocation_goes_ahead_of_other_changes() {
         async move { app.call(("DELETE", &format!("{KEYS}/{id}")), None).await }
     });
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    held.abandon().await;
+    held.abandon().await.unwrap();
     assert_eq!(revoking.await.unwrap().status, 200);
     let mut made = 0;
     for attempt in flood {
@@ -185,8 +185,8 @@ async fn a_request_that_nobody_waits_for_is_finished_all_the_same() {
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     request.abort();
     assert!(request.await.unwrap_err().is_cancelled());
-    held.abandon().await;
+    held.abandon().await.unwrap();
     // The turn comes after the abandoned request's, so it is over when this one gets it.
-    app.app.store.begin(Need::Ordinary).await.unwrap().abandon().await;
+    app.app.store.begin(Need::Ordinary).await.unwrap().abandon().await.unwrap();
     assert_eq!(app.call_with(&value, ("GET", KEYS), None, &[]).await.status, 401);
 }

@@ -323,11 +323,11 @@ fn an_archive_that_dies_at_a_named_place_has_taken_all_keys_or_none() {
         for row in [1, 2, KEYS / 2, rows - 1, rows] {
             die_in_the_middle(&original, route, Some(&format!("after-row:{}", 1 + row)), Duration::ZERO, Some(false));
         }
-        // The change before has passed each of these, and a server commits once when it starts.
+        // The change before has passed each of these.
         for (place, is_done) in [
             ("after-audit-entry:2", false),
-            ("before-commit:3", false),
-            ("after-commit:3", true),
+            ("before-commit:2", false),
+            ("after-commit:2", true),
             ("before-reply:2", true),
         ] {
             die_in_the_middle(&original, route, Some(place), Duration::ZERO, Some(is_done));
@@ -350,12 +350,12 @@ fn a_policy_that_dies_at_a_named_place_is_in_force_whole_or_not_at_all() {
     let original = tempfile::tempdir().unwrap();
     let first = init(original.path());
     let operator = first["operator_key"].as_str().unwrap();
-    // The change before has passed each of these, and a server commits once when it starts.
+    // The change before has passed each of these.
     for (place, is_done) in [
         ("after-row:2", false),
         ("after-audit-entry:2", false),
-        ("before-commit:3", false),
-        ("after-commit:3", true),
+        ("before-commit:2", false),
+        ("after-commit:2", true),
         ("before-reply:2", true),
     ] {
         let dir = tempfile::tempdir().unwrap();

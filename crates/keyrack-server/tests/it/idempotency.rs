@@ -136,6 +136,6 @@ async fn while_the_first_is_under_way_the_second_is_told_to_come_back() {
     let second = post(&app, app.admin(), "slow", json!({"name": "bot"})).await;
     assert_eq!(code(&second), (409, json!("idempotency_in_progress")));
     assert_eq!(second.headers["retry-after"], "1");
-    held.abandon().await;
+    held.abandon().await.unwrap();
     assert_eq!(first.await.unwrap().status, 200);
 }

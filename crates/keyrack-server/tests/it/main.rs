@@ -30,6 +30,7 @@ mod doors;
 mod errors;
 mod flips;
 mod gateways;
+mod group_commit;
 mod half_done;
 mod idempotency;
 mod isolation;

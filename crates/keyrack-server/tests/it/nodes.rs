@@ -182,7 +182,7 @@ async fn a_change_that_went_by_what_another_has_changed_is_not_made() {
     let found = keyrack_server::keys::revoke(&mut change, place, untouched, &by).await;
     // Begun before that key was made, so this node has not heard of it.
     assert!(matches!(found, Err(keyrack_server::refusal::Refusal::Store(StoreError::Conflict))), "{found:?}");
-    change.abandon().await;
+    change.abandon().await.unwrap();
 }
 
 /// Both ask whether there is another operator key, and each takes the one that the other saw.
@@ -340,5 +340,5 @@ async fn a_kept_reply_is_never_said_to_be_older_than_its_change() {
     let seq = first.commit().await.unwrap();
     assert_eq!(repeat.reply(&[7; 32]).await.unwrap(), Some(kept));
     assert_eq!(repeat.position(), seq, "whoever asks for that position must see the change");
-    repeat.abandon().await;
+    repeat.abandon().await.unwrap();
 }

@@ -60,7 +60,7 @@ async fn no_operation_on_a_project_grants_more_than_its_caller_has() {
                     "change" => keys::change(&mut writing, caller, target, patch, &by).await.map(drop),
                     _ => projects::give(&mut writing, caller, member, role, &by).await.map(drop),
                 });
-                writing.abandon().await;
+                writing.abandon().await.unwrap();
             }
             outcomes.push(row);
         }
@@ -94,7 +94,7 @@ async fn no_operation_on_an_organization_grants_more_than_its_caller_has() {
                     "issue" => keys::issue_organization_key(&mut writing, caller, new, &by, random).await.map(drop),
                     _ => keys::change_organization_key(&mut writing, caller, target, patch, &by).await.map(drop),
                 });
-                writing.abandon().await;
+                writing.abandon().await.unwrap();
             }
             outcomes.push(row);
         }

@@ -49,7 +49,7 @@ impl Session {
     }
 
     pub(super) async fn run(&mut self, words: &str) -> Result<(), DatabaseError> {
-        if words.starts_with("BEGIN") || words == "ROLLBACK" {
+        if words.starts_with("BEGIN") || words.starts_with("ROLLBACK") {
             self.has_failed = false;
         }
         let done = self.answered(self.client.batch_execute(words)).await;

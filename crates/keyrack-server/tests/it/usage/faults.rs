@@ -57,7 +57,7 @@ async fn a_write_that_nobody_heard_of_is_counted_once() {
             }
         }
         // What was begun is either there or not; whichever, the next write finds out.
-        app.app.store.begin(Need::Ordinary).await.unwrap().abandon().await;
+        app.app.store.begin(Need::Ordinary).await.unwrap().abandon().await.unwrap();
         match database.number("SELECT COALESCE(SUM(valid), 0) FROM key_usage").await {
             written if written == sent => was_made += 1,
             written => {

@@ -102,7 +102,7 @@ fn a_batch_that_dies_around_its_commit_is_there_once_or_not_at_all() {
     let data = tempfile::tempdir().unwrap();
     let (admin, id, value) = installed(data.path());
     let mut written = 0;
-    for place in ["before-commit", "after-commit"] {
+    for place in ["before-commit-unlogged", "after-commit-unlogged"] {
         for time in 2..=3 {
             // One of them may already die of keeping house.
             let Some(asked) = Asked::start(data.path(), Some(&format!("{place}:{time}"))) else { continue };
