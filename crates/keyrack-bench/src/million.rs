@@ -12,7 +12,7 @@ use keyrack_server::clock::SystemClock;
 use keyrack_server::keys::{Labels, Powers, mint};
 use keyrack_server::policies;
 use keyrack_server::root_key::RootKey;
-use keyrack_server::store::{By, DATABASE_FILE, Database, Need, Store};
+use keyrack_server::store::{By, Database, LEASE, Need, Store};
 
 use crate::Outcome;
 use crate::random::Random;
@@ -53,7 +53,7 @@ pub(crate) fn requests() -> impl Iterator<Item = Asked> {
         let key = ApiKey::generate(kind, &values.bytes());
         let rule = match kind {
             KeyKind::Publishable => random.below(RULES / PUBLIC_EVERY) * PUBLIC_EVERY,
-            KeyKind::Secret | KeyKind::Organization | KeyKind::Operator => random.below(RULES),
+            KeyKind::Secret | KeyKind::Organization | KeyKind::Operator | KeyKind::Follower => random.below(RULES),
         };
         let target = format!("/v1/resource-{rule}/{}?expand=all", random.below(10_000));
         Asked { key, method: method_of(rule), target }
@@ -86,7 +86,7 @@ pub(crate) fn directory() -> Outcome<PathBuf> {
 async fn fill(directory: &Path) -> Outcome<()> {
     let root_key = RootKey::load(&directory.join("root.key"))?;
     let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
-    let database = Database::File(directory.join(DATABASE_FILE));
+    let database = Database::in_directory(directory, LEASE);
     let store = Store::open(database, directory, &root_key, verifier, Vec::new(), Arc::new(SystemClock)).await?;
     store.load().await?;
     let by = By { actor: Actor::HOST, request_id: "host:bench".to_owned() };
@@ -127,7 +127,9 @@ fn holder_of(number: usize) -> Holder {
     let kind = kind_of(number);
     let (scope, role) = match kind {
         KeyKind::Publishable => (Scope::Public, ProjectRole::Support),
-        KeyKind::Secret | KeyKind::Organization | KeyKind::Operator => (Scope::Secret, ProjectRole::Editor),
+        KeyKind::Secret | KeyKind::Organization | KeyKind::Operator | KeyKind::Follower => {
+            (Scope::Secret, ProjectRole::Editor)
+        }
     };
     Holder::Project { project: ProjectId(1), organization: OrganizationId(1), kind, scope, role }
 }

@@ -15,11 +15,14 @@ pub enum ActorKind {
     OrganizationKey,
     /// An operator's key.
     OperatorKey,
+    /// The key of a process that follows. It changes nothing.
+    FollowerKey,
 }
 
 impl ActorKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Host, Self::SecretKey, Self::OrganizationKey, Self::OperatorKey];
+    pub const ALL: [Self; 5] =
+        [Self::Host, Self::SecretKey, Self::OrganizationKey, Self::OperatorKey, Self::FollowerKey];
 
     /// The word on the wire and in the store.
     pub const fn as_str(self) -> &'static str {
@@ -28,6 +31,7 @@ impl ActorKind {
             Self::SecretKey => "secret_key",
             Self::OrganizationKey => "organization_key",
             Self::OperatorKey => "operator_key",
+            Self::FollowerKey => "follower_key",
         }
     }
 
@@ -56,6 +60,7 @@ impl Actor {
             Holder::Project { .. } => ActorKind::SecretKey,
             Holder::Organization { .. } => ActorKind::OrganizationKey,
             Holder::Operator => ActorKind::OperatorKey,
+            Holder::Follower => ActorKind::FollowerKey,
         };
         Self { kind, id: Some(key.id().0) }
     }

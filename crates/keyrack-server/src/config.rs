@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use crate::key_limits;
 use crate::limits::{self, Limits, Rates, Tier};
 use crate::proxies::TrustedProxies;
-use crate::store::{DATABASE_FILE, Database, LEASE, Server};
+use crate::store::{Database, LEASE, Server};
 use crate::telemetry::LogFormat;
 use keyrack::Limit;
 
@@ -149,7 +149,7 @@ impl Config {
     pub fn database(&self) -> Database {
         match &self.database {
             Some(server) => Database::Server { server: Arc::clone(server), stale_limit: self.stale_limit },
-            None => Database::File(self.data_dir.join(DATABASE_FILE)),
+            None => Database::in_directory(&self.data_dir, self.stale_limit),
         }
     }
 }

@@ -11,6 +11,7 @@ mod described;
 mod docs;
 mod effective;
 pub(crate) mod fields;
+mod follower;
 mod health;
 pub mod keys;
 mod limits;
@@ -28,6 +29,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use keyrack::feed;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -75,6 +78,8 @@ fn routes() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(operator::system_keys::rotate))
         .routes(routes!(operator::operator_keys::create, operator::operator_keys::list))
         .routes(routes!(operator::operator_keys::revoke))
+        .routes(routes!(operator::follower_keys::create, operator::follower_keys::list))
+        .routes(routes!(operator::follower_keys::revoke))
         .routes(routes!(operator::policy::read, operator::policy::apply))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
@@ -85,6 +90,11 @@ fn routes() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(docs::llms_txt))
         .split_for_parts();
     docs::name_credentials(&mut document);
+    // Between parts of one version of Keyrack: not described for others.
+    let router = router
+        .route(feed::SNAPSHOT, get(follower::snapshot))
+        .route(feed::NEWS, post(follower::news))
+        .route(feed::LEAVE, post(follower::leave));
     (router, document)
 }
 

@@ -161,6 +161,7 @@ pub async fn mint(
             KeyKind::Organization
         }
         Holder::Operator => KeyKind::Operator,
+        Holder::Follower => KeyKind::Follower,
     };
     let id = KeyId(writing.next_id::<StoredKey>().await?);
     let value = ApiKey::generate(kind, &random::bytes(random));

@@ -24,7 +24,7 @@ impl ListTurns {
     pub async fn wait(&self, key: &VerifiedKey) -> Option<OwnedSemaphorePermit> {
         let tenant = match key.holder() {
             Holder::Project { organization, .. } | Holder::Organization { organization, .. } => Some(organization),
-            Holder::Operator => None,
+            Holder::Operator | Holder::Follower => None,
         };
         let turns = {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

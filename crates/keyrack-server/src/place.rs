@@ -18,6 +18,8 @@ pub enum Place {
     Beneath(OrganizationId),
     /// The operator's keys.
     Installation,
+    /// The keys of processes that follow this installation.
+    Followers,
 }
 
 impl Place {
@@ -29,10 +31,15 @@ impl Place {
             | (Self::Beneath(id), Holder::Organization { organization, .. } | Holder::Project { organization, .. }) => {
                 id == organization
             }
-            (Self::Installation, Holder::Operator) => true,
+            (Self::Installation, Holder::Operator) | (Self::Followers, Holder::Follower) => true,
             (
-                Self::Project(_) | Self::System(_) | Self::Organization(_) | Self::Beneath(_) | Self::Installation,
-                Holder::Project { .. } | Holder::Organization { .. } | Holder::Operator,
+                Self::Project(_)
+                | Self::System(_)
+                | Self::Organization(_)
+                | Self::Beneath(_)
+                | Self::Installation
+                | Self::Followers,
+                Holder::Project { .. } | Holder::Organization { .. } | Holder::Operator | Holder::Follower,
             ) => false,
         }
     }
@@ -45,6 +52,7 @@ impl Place {
             Self::Organization(id) => Canonical::new("organization").int(id.0.into()),
             Self::Beneath(id) => Canonical::new("beneath").int(id.0.into()),
             Self::Installation => Canonical::new("installation"),
+            Self::Followers => Canonical::new("followers"),
         }
     }
 }
@@ -65,7 +73,7 @@ impl ProjectCaller {
     pub const fn of(key: &VerifiedKey) -> Option<Self> {
         match key.holder() {
             Holder::Project { project, organization, role, .. } => Some(Self { project, organization, role }),
-            Holder::Organization { .. } | Holder::Operator => None,
+            Holder::Organization { .. } | Holder::Operator | Holder::Follower => None,
         }
     }
 

@@ -32,6 +32,7 @@ pub async fn reach(
         Holder::Project { project, .. } if project != id => return Err(Refusal::NotFound),
         Holder::Project { organization, .. } | Holder::Organization { organization, .. } => Some(organization),
         Holder::Operator => None,
+        Holder::Follower => return Err(Refusal::NotFound),
     };
     let project = find.find::<Project>((id, within)).await?.ok_or(Refusal::NotFound)?;
     let role = match key.holder() {
@@ -43,6 +44,7 @@ pub async fn reach(
         Holder::Organization { role: OrganizationRole::Admin | OrganizationRole::Owner, .. } | Holder::Operator => {
             ProjectRole::Admin
         }
+        Holder::Follower => return Err(Refusal::NotFound),
     };
     let caller = ProjectCaller { project: id, organization: project.organization, role };
     Ok((project, caller))
@@ -173,6 +175,8 @@ async fn member_key(writing: &mut Writing, organization: OrganizationId, id: i64
     let key = writing.find::<StoredKey>((place, id)).await?.ok_or(Refusal::NotFound)?;
     match key.holder {
         Holder::Organization { role: OrganizationRole::Member, .. } => Ok(key),
-        Holder::Organization { .. } | Holder::Project { .. } | Holder::Operator => Err(Refusal::NotAMemberKey),
+        Holder::Organization { .. } | Holder::Project { .. } | Holder::Operator | Holder::Follower => {
+            Err(Refusal::NotAMemberKey)
+        }
     }
 }

@@ -118,7 +118,7 @@ pub async fn open(config: &Config) -> Result<Installation, ServeError> {
         Store::open(database, dir, &root_key, verifier, tier, Arc::new(SystemClock)).await
     };
     let mut store = open().await.map_err(in_store)?;
-    if let Database::File(file) = config.database() {
+    if let Database::File { file, .. } = config.database() {
         data_dir::sync_parent(&file).map_err(|source| DataDirError::Io { dir: dir.clone(), source })?;
     }
     let mut first_keys = None;
@@ -183,7 +183,7 @@ pub async fn migrate(config: &Config) -> Result<Schema, ServeError> {
         return Err(ServeError::NotThere { place: config.database() });
     }
     let _lock = match config.database() {
-        Database::File(_) => Some(data_dir::take(&config.data_dir)?),
+        Database::File { .. } => Some(data_dir::take(&config.data_dir)?),
         Database::Server { .. } => None,
     };
     let in_store = |source| ServeError::Store { place: config.database(), source };

@@ -7,6 +7,8 @@ mod ballast;
 mod copying;
 mod database;
 mod error;
+mod feed;
+mod followers;
 mod following;
 mod former;
 mod group;

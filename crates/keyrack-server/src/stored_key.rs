@@ -147,7 +147,7 @@ impl Kept for StoredKey {
         let (scope, role) = match self.holder {
             Holder::Project { scope, role, .. } => (Some(scope.as_str()), Some(role.as_str())),
             Holder::Organization { role, .. } => (None, Some(role.as_str())),
-            Holder::Operator => (None, None),
+            Holder::Operator | Holder::Follower => (None, None),
         };
         let described = Described {
             name: &self.name,
@@ -204,8 +204,8 @@ impl HolderColumns {
                 role: role.position().into(),
                 scope: Scope::Secret.position().into(),
             },
-            Holder::Operator => Self {
-                kind: position(KeyKind::Operator),
+            Holder::Operator | Holder::Follower => Self {
+                kind: position(if holder == Holder::Operator { KeyKind::Operator } else { KeyKind::Follower }),
                 organization: None,
                 project: None,
                 role: 0,
@@ -232,6 +232,7 @@ impl HolderColumns {
                 role: keyrack::OrganizationRole::from_position(role)?,
             },
             KeyKind::Operator => Holder::Operator,
+            KeyKind::Follower => Holder::Follower,
         };
         // Columns that another holder would have written the same way, or that nobody would have, are not accepted.
         (Self::of(holder) == self).then_some(holder)

@@ -18,6 +18,8 @@ pub enum Requirement {
     },
     /// An operator's key.
     Operator,
+    /// The key of a process that follows this installation.
+    Follower,
 }
 
 /// Why a key may not pass. Closed on purpose: who matches on it lists every reason.
@@ -216,10 +218,14 @@ pub fn decide(id: KeyId, holder: Holder, requirement: Requirement) -> Result<Ver
                 Ok(verified)
             }
         }
-        (Requirement::Operator, Holder::Operator) => Ok(verified),
-        (Requirement::Project { .. } | Requirement::Organization { .. } | Requirement::Operator, _) => {
-            Err(Denial::WrongSurface)
-        }
+        (Requirement::Operator, Holder::Operator) | (Requirement::Follower, Holder::Follower) => Ok(verified),
+        (
+            Requirement::Project { .. }
+            | Requirement::Organization { .. }
+            | Requirement::Operator
+            | Requirement::Follower,
+            _,
+        ) => Err(Denial::WrongSurface),
     }
 }
 
@@ -274,7 +280,7 @@ mod tests {
             organization: OrganizationId(1),
             role: OrganizationRole::from_position(role).unwrap(),
         });
-        prop_oneof![project, organization, Just(Holder::Operator)]
+        prop_oneof![project, organization, Just(Holder::Operator), Just(Holder::Follower)]
     }
 
     fn any_requirement() -> impl Strategy<Value = Requirement> {
@@ -283,6 +289,7 @@ mod tests {
             (0..3_u8)
                 .prop_map(|role| Requirement::Organization { least: OrganizationRole::from_position(role).unwrap() }),
             Just(Requirement::Operator),
+            Just(Requirement::Follower),
         ]
     }
 
@@ -312,6 +319,7 @@ mod tests {
                     Holder::Organization { organization, role }
                 }
                 Holder::Operator => Holder::Operator,
+                Holder::Follower => Holder::Follower,
             };
             let passes = |holder| decide(KeyId(1), holder, requirement).is_ok();
             prop_assert!(!passes(holder) || passes(raised));

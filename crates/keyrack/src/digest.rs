@@ -38,6 +38,15 @@ impl KeyDigest {
         &self.0
     }
 
+    /// A digest of which only its words are known, which is all that an index looks at.
+    pub(crate) fn of_words(words: [u64; 2]) -> Self {
+        let mut bytes = [0; Self::BYTES];
+        for (half, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *half = word.to_le_bytes();
+        }
+        Self(bytes)
+    }
+
     /// The first 16 bytes as two words: what the index finds a key by. 128 bits of SHA-256 do not collide by chance.
     pub(crate) fn words(&self) -> [u64; 2] {
         let [first, second, ..] = self.0.as_chunks::<8>().0 else { unreachable!("32 bytes are four words") };

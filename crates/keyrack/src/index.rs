@@ -348,6 +348,27 @@ impl Index {
         }
     }
 
+    /// Hands over every live key until `each` has had enough, with a digest of which only what the index looks at is right. A key that
+    /// comes in meanwhile may be missing.
+    pub fn for_each_live(&self, mut each: impl FnMut(KeyDigest, KeyRecord) -> bool) {
+        self.table.for_each_live(|words, record| each(KeyDigest::of_words(words), record));
+    }
+
+    /// The organizations that are suspended.
+    pub fn suspended(&self) -> Vec<OrganizationId> {
+        self.table.suspended()
+    }
+
+    /// How long the index may be trusted; `None` if always.
+    pub fn lease(&self) -> Option<Lease> {
+        let trusted_until = self.trusted_until.load(Ordering::Acquire);
+        (trusted_until != u64::MAX).then(|| Lease {
+            heard: Duration::from_nanos(self.heard.load(Ordering::Acquire)),
+            fresh_until: Duration::from_nanos(self.fresh_until.load(Ordering::Acquire)),
+            trusted_until: Duration::from_nanos(trusted_until),
+        })
+    }
+
     /// Revokes every live key that `is_it` picks, for when its digest is not known any more. Looks at each record; says
     /// how many there were.
     pub fn revoke_where(&self, is_it: impl Fn(&KeyRecord) -> bool) -> usize {

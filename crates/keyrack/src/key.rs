@@ -24,11 +24,13 @@ pub enum KeyKind {
     Organization,
     /// `op_`: an operator's key, for the installation as a whole.
     Operator,
+    /// `fk_`: the key of a process that verifies by itself, and follows what is changed.
+    Follower,
 }
 
 impl KeyKind {
     /// Every kind, in the order of the contract's table.
-    pub const ALL: [Self; 4] = [Self::Secret, Self::Publishable, Self::Organization, Self::Operator];
+    pub const ALL: [Self; 5] = [Self::Secret, Self::Publishable, Self::Organization, Self::Operator, Self::Follower];
 
     /// The three characters that every value of this kind starts with.
     pub const fn prefix(self) -> &'static str {
@@ -37,6 +39,7 @@ impl KeyKind {
             Self::Publishable => "pk_",
             Self::Organization => "ok_",
             Self::Operator => "op_",
+            Self::Follower => "fk_",
         }
     }
 }

@@ -35,6 +35,7 @@ use tower_service::Service;
 pub use self::grpc::Grpc;
 use self::refusal::Refusal;
 pub use self::refusal::{Http, Style};
+pub use crate::system_clock::system_clock;
 use crate::{
     Ask, AskedRequest, Code, LimitState, Now, OrganizationId, ProjectId, VerifiedKey, Verifier, VerifyError, bearer,
 };
@@ -113,19 +114,6 @@ impl<S> fmt::Debug for KeyrackLayer<S> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("KeyrackLayer").finish_non_exhaustive()
     }
-}
-
-/// The machine's clocks.
-pub fn system_clock() -> Now {
-    use rustix::time::{ClockId, clock_gettime};
-
-    // The boot-time clock goes on while the machine sleeps, so what is too old is known to be.
-    #[cfg(target_os = "linux")]
-    let boot = clock_gettime(ClockId::Boottime);
-    #[cfg(not(target_os = "linux"))]
-    let boot = clock_gettime(ClockId::Monotonic);
-    let wall = clock_gettime(ClockId::Realtime);
-    Now { boot: boot.try_into().unwrap_or_default(), unix_seconds: wall.tv_sec }
 }
 
 impl<I, S: Clone> Layer<I> for KeyrackLayer<S> {

@@ -43,6 +43,8 @@
 mod bearer;
 mod decision;
 mod digest;
+#[cfg(feature = "serde")]
+pub mod feed;
 mod index;
 mod key;
 #[cfg(feature = "tower")]
@@ -51,6 +53,10 @@ mod limit;
 mod policies;
 pub mod policy;
 mod record;
+#[cfg(feature = "remote")]
+pub mod remote;
+#[cfg(any(feature = "remote", feature = "tower"))]
+mod system_clock;
 mod verifier;
 
 pub use bearer::{NoBearer, bearer};
@@ -64,4 +70,6 @@ pub use record::{
     Holder, KeyId, KeyRecord, OrganizationId, OrganizationRole, Permissions, PolicyVersion, ProjectId, ProjectRole,
     Scope, UnknownWord,
 };
+#[cfg(any(feature = "remote", feature = "tower"))]
+pub use system_clock::system_clock;
 pub use verifier::{About, Ask, AskedRequest, Details, Unavailable, Verdict, Verifier, VerifyError};

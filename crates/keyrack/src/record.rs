@@ -139,7 +139,7 @@ impl Scope {
     pub fn effective(kind: KeyKind, stored: Self) -> Self {
         match kind {
             KeyKind::Publishable => Self::Public,
-            KeyKind::Secret | KeyKind::Organization | KeyKind::Operator => stored,
+            KeyKind::Secret | KeyKind::Organization | KeyKind::Operator | KeyKind::Follower => stored,
         }
     }
 }
@@ -169,6 +169,8 @@ pub enum Holder {
     },
     /// An operator's key, `op_`.
     Operator,
+    /// The key of a process that follows an installation and verifies by itself, `fk_`.
+    Follower,
 }
 
 /// Everything about a live key that decides anything.

@@ -20,7 +20,9 @@ fn issue(verifier: &Verifier, id: u8, kind: KeyKind, reach: u32, limits: LimitPl
     let key = key(id, kind);
     let (scope, role) = match kind {
         KeyKind::Publishable => (Scope::Public, ProjectRole::Support),
-        KeyKind::Secret | KeyKind::Organization | KeyKind::Operator => (Scope::Secret, ProjectRole::Editor),
+        KeyKind::Secret | KeyKind::Organization | KeyKind::Operator | KeyKind::Follower => {
+            (Scope::Secret, ProjectRole::Editor)
+        }
     };
     let organization = OrganizationId(u32::from(id));
     let holder = Holder::Project { project: ProjectId(1), organization, kind, scope, role };

@@ -215,3 +215,13 @@ CREATE TABLE usage_writers (
     batch BIGINT NOT NULL,
     at BIGINT NOT NULL
 );
+
+-- The processes that follow this store: how far each has come, and how often it has said so. Who is silent for longer than
+-- `stale_ms` answers nothing any more.
+CREATE TABLE nodes (
+    id TEXT PRIMARY KEY,
+    seq INTEGER NOT NULL,
+    beats INTEGER NOT NULL,
+    stale_ms INTEGER NOT NULL,
+    version TEXT NOT NULL
+) STRICT;

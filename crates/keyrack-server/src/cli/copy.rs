@@ -1,7 +1,7 @@
 //! `keyrack copy`: moving a store from SQLite to PostgreSQL, or back.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -11,7 +11,7 @@ use super::progress::Progress;
 use crate::clock::SystemClock;
 use crate::data_dir;
 use crate::root_key::RootKey;
-use crate::store::{self, DATABASE_FILE, Database, LEASE, Server, Store};
+use crate::store::{self, Database, LEASE, Server, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct CopyArgs {
@@ -78,7 +78,7 @@ fn place(named: &str) -> Result<Database, Box<dyn Error>> {
     let url = match named.strip_prefix("env:") {
         Some(name) => crate::config::url_of(name).ok_or_else(|| format!("there is no variable {name}"))?,
         None if named.starts_with("postgres://") || named.starts_with("postgresql://") => named.to_owned(),
-        None => return Ok(Database::File(PathBuf::from(named).join(DATABASE_FILE))),
+        None => return Ok(Database::in_directory(Path::new(named), LEASE)),
     };
     let server = Server::parse(&url).map_err(|error| format!("the URL of the database cannot be used: {error}"))?;
     Ok(Database::Server { server: Arc::new(server), stale_limit: LEASE })
@@ -86,7 +86,7 @@ fn place(named: &str) -> Result<Database, Box<dyn Error>> {
 
 fn lock(place: &Database) -> Result<Option<data_dir::Lock>, Box<dyn Error>> {
     match place {
-        Database::File(file) => Ok(file.parent().map(data_dir::take).transpose()?),
+        Database::File { file, .. } => Ok(file.parent().map(data_dir::take).transpose()?),
         Database::Server { .. } => Ok(None),
     }
 }

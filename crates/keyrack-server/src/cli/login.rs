@@ -44,6 +44,11 @@ pub(super) fn login(args: &LoginArgs) -> Result<(), Box<dyn Error>> {
     }
     let key = key_from_input()?;
     let (kind, mask) = (key.kind(), key.mask());
+    if kind == KeyKind::Follower {
+        let message =
+            format!("{mask} is for a service that follows the server with `keyrack::remote`; no command uses it");
+        return Err(Failure::new(Exit::Usage, message).into());
+    }
     let client = Client::new(url.clone(), key)?;
     let (status, _said) = probe(&client, kind)?;
     if status == 401 {
@@ -113,7 +118,7 @@ pub(super) fn logout(args: &LogoutArgs) -> Result<(), Box<dyn Error>> {
 /// Asks the server about a key: the status, and what it said. A key that may not ask is known all the same.
 fn probe(client: &Client, kind: KeyKind) -> Result<(u16, Fields), Failure> {
     let path = match kind {
-        KeyKind::Secret | KeyKind::Publishable => "/api/client/me",
+        KeyKind::Secret | KeyKind::Publishable | KeyKind::Follower => "/api/client/me",
         KeyKind::Organization => "/api/admin/organizations/me",
         KeyKind::Operator => "/api/operator/organizations?limit=1",
     };
@@ -164,6 +169,6 @@ fn owner(kind: KeyKind, said: &Fields) -> Value {
     match kind {
         KeyKind::Secret | KeyKind::Publishable => named("project", "id", "name"),
         KeyKind::Organization => named("organization", "organization.id", "organization.username"),
-        KeyKind::Operator => "the installation".into(),
+        KeyKind::Operator | KeyKind::Follower => "the installation".into(),
     }
 }

@@ -14,6 +14,7 @@ use super::session::{Common, Given, Session};
 
 const ORGANIZATIONS: &str = "/api/operator/organizations";
 const KEYS: &str = "/api/operator/operator-keys";
+const FOLLOWER_KEYS: &str = "/api/operator/follower-keys";
 const ORGANIZATION_COLUMNS: [Column; 7] = [
     ("ID", "id"),
     ("USERNAME", "username"),
@@ -48,6 +49,11 @@ enum OperatorCommand {
     },
     /// The operator keys themselves
     Keys {
+        #[command(subcommand)]
+        command: OperatorKeysCommand,
+    },
+    /// The keys of services that verify in their own process
+    FollowerKeys {
         #[command(subcommand)]
         command: OperatorKeysCommand,
     },
@@ -137,9 +143,9 @@ enum SystemKeysCommand {
 
 #[derive(Debug, Subcommand)]
 enum OperatorKeysCommand {
-    /// List the live operator keys
+    /// List those that live
     List(ListArgs),
-    /// Create an operator key and print its value, alone
+    /// Create one and print its value, alone
     Create {
         /// What people call it
         #[arg(long)]
@@ -148,7 +154,7 @@ enum OperatorKeysCommand {
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
     },
-    /// Revoke an operator key: dead at once, and for ever
+    /// Revoke one: dead at once, and for ever
     Revoke {
         /// Number of the key
         id: u64,
@@ -163,7 +169,8 @@ pub(super) fn run(OperatorArgs { common, command }: OperatorArgs) -> Result<(), 
     match command {
         OperatorCommand::Organizations { command } => organizations(&session, command),
         OperatorCommand::SystemKeys { command } => system_keys(&session, command),
-        OperatorCommand::Keys { command } => operator_keys(&session, command),
+        OperatorCommand::Keys { command } => own_keys(&session, KEYS, "operator", command),
+        OperatorCommand::FollowerKeys { command } => own_keys(&session, FOLLOWER_KEYS, "follower", command),
     }
 }
 
@@ -211,16 +218,17 @@ fn system_keys(session: &Session, command: SystemKeysCommand) -> Result<(), Box<
     }
 }
 
-fn operator_keys(session: &Session, command: OperatorKeysCommand) -> Result<(), Box<dyn Error>> {
+/// The keys at a path, which are called that.
+fn own_keys(session: &Session, path: &str, what: &str, command: OperatorKeysCommand) -> Result<(), Box<dyn Error>> {
     match command {
-        OperatorKeysCommand::List(list) => session.list(KEYS, &list.query(), &KEY_COLUMNS),
+        OperatorKeysCommand::List(list) => session.list(path, &list.query(), &KEY_COLUMNS),
         OperatorKeysCommand::Create { name, description } => {
             let given = Given::default().with("name", Some(name)).with("description", description);
-            session.create(KEYS, Some(&given.body()), "value")
+            session.create(path, Some(&given.body()), "value")
         }
         OperatorKeysCommand::Revoke { id, consent } => {
-            session.kill(&Method::DELETE, &format!("{KEYS}/{id}"), consent, || {
-                Ok(format!("Revoke operator key {id}? It is dead at once, and for ever."))
+            session.kill(&Method::DELETE, &format!("{path}/{id}"), consent, || {
+                Ok(format!("Revoke {what} key {id}? It is dead at once, and for ever."))
             })
         }
     }

@@ -75,6 +75,7 @@ pub(super) const fn word_of(kind: KeyKind) -> &'static str {
         KeyKind::Publishable => "publishable",
         KeyKind::Organization => "organization",
         KeyKind::Operator => "operator",
+        KeyKind::Follower => "follower",
     }
 }
 

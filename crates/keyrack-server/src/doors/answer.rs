@@ -19,7 +19,7 @@ pub(super) fn identity(reply: &mut Reply, about: &About, seq: i64) {
             (Some(project.0), Some(organization.0), role.as_str(), scope.as_str())
         }
         Holder::Organization { organization, role } => (None, Some(organization.0), role.as_str(), "-"),
-        Holder::Operator => (None, None, "-", "-"),
+        Holder::Operator | Holder::Follower => (None, None, "-", "-"),
     };
     let mut number = |name, number: Option<u32>| match number {
         Some(number) => reply.field_with(name, |out| push_number(out, number.into())),

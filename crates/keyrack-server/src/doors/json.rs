@@ -200,7 +200,7 @@ pub(super) fn write_answer(
                 (Some(project.0), Some(organization.0), Some(scope.as_str()), Some(role.as_str()))
             }
             Holder::Organization { organization, role } => (None, Some(organization.0), None, Some(role.as_str())),
-            Holder::Operator => (None, None, None, None),
+            Holder::Operator | Holder::Follower => (None, None, None, None),
         };
         push_number(out, ",\"key_id\":", Some(about.id.0.cast_unsigned()));
         push_number(out, ",\"project_id\":", project.map(u64::from));

@@ -31,7 +31,7 @@ use crate::tenancy::Organization;
 fn organization_of(key: &VerifiedKey) -> Result<OrganizationCaller, Refusal> {
     match key.holder() {
         Holder::Organization { organization, role } => Ok(OrganizationCaller { organization, role }),
-        Holder::Project { .. } | Holder::Operator => Err(Refusal::NotFound),
+        Holder::Project { .. } | Holder::Operator | Holder::Follower => Err(Refusal::NotFound),
     }
 }
 

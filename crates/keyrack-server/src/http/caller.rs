@@ -51,6 +51,8 @@ needs! {
     OrganizationOwner = Requirement::Organization { least: OrganizationRole::Owner },
     /// An operator's key.
     Operator = Requirement::Operator,
+    /// The key of a process that follows.
+    Follower = Requirement::Follower,
 }
 
 /// A caller whose key passed.
@@ -83,7 +85,7 @@ impl Caller {
         let key = Reference { kind: Kind::Key, id: self.key.id().0 };
         let organization = match self.key.holder() {
             Holder::Project { organization, .. } | Holder::Organization { organization, .. } => Some(organization),
-            Holder::Operator => None,
+            Holder::Operator | Holder::Follower => None,
         };
         let organization = organization.map(|id| Reference { kind: Kind::Organization, id: id.0.into() });
         [Some(key), organization].into_iter().flatten()
@@ -106,7 +108,10 @@ impl<N: Needs> FromRequestParts<Arc<App>> for As<N> {
         let presented = ApiKey::parse(presented(&parts.headers)?)
             .map_err(|NotAKey| problem(VerifyError::Denied { denial: Denial::Malformed, key: None }, requirement))?;
         let verdict = judge(app, &presented, requirement);
-        limits::count(app, parts, &verdict)?;
+        // A follower asks several times a second; holding it back would take the keys of its service out of force.
+        if requirement != Requirement::Follower {
+            limits::count(app, parts, &verdict)?;
+        }
         let key = verdict.map_err(|error| problem(error, requirement))?;
         tracing::Span::current().record("key", key.id().0);
         let (request_id, patience) = (RequestId::of(parts), effective::patience(&parts.headers));
@@ -170,8 +175,9 @@ fn scope_too_small(requirement: Requirement) -> String {
         Requirement::Project { least } if least > ProjectRole::Support => {
             format!("This takes a key of scope `secret` and role `{least}`; this key is public.")
         }
-        Requirement::Project { .. } | Requirement::Organization { .. } | Requirement::Operator => {
-            "This takes a key of scope `secret`; this key is public.".to_owned()
-        }
+        Requirement::Project { .. }
+        | Requirement::Organization { .. }
+        | Requirement::Operator
+        | Requirement::Follower => "This takes a key of scope `secret`; this key is public.".to_owned(),
     }
 }

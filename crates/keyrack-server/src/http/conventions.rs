@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use keyrack::feed;
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
@@ -85,7 +86,11 @@ pub(super) async fn apply(State(app): State<Arc<App>>, mut request: Request, nex
         app.refused_changes.fetch_add(1, Ordering::Relaxed);
     }
     let (status, took_us) = (response.status().as_u16(), started.elapsed().as_micros());
-    span.in_scope(|| tracing::info!(method, route, status, took_us, "answered"));
+    span.in_scope(|| match status {
+        // Several times a second from each follower.
+        200 if route == feed::NEWS => tracing::debug!(method, route, status, took_us, "answered"),
+        _ => tracing::info!(method, route, status, took_us, "answered"),
+    });
     response
 }
 

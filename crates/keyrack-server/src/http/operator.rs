@@ -1,5 +1,6 @@
 //! `/api/operator`: the installation, for a caller with an operator's key (contract section 3).
 
+pub(super) mod follower_keys;
 pub(super) mod nodes;
 pub(super) mod operator_keys;
 pub(super) mod organizations;

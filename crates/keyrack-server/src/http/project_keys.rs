@@ -50,9 +50,10 @@ impl Door {
             (Self::Named(project), Holder::Organization { organization, role }) if role >= OrganizationRole::Admin => {
                 Some(Target { id, place: Place::Project(project_id(project)), within: Some(organization) })
             }
-            (Self::Own | Self::Named(_), Holder::Project { .. } | Holder::Organization { .. } | Holder::Operator) => {
-                None
-            }
+            (
+                Self::Own | Self::Named(_),
+                Holder::Project { .. } | Holder::Organization { .. } | Holder::Operator | Holder::Follower,
+            ) => None,
         }
     }
 }

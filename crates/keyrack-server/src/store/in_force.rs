@@ -1,9 +1,10 @@
 //! The state that is in force: the index for keys and suspensions, the policies, and the version of everything else. What was put back
 //! into the database while the process runs is not it, and is neither used nor authenticated anew.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use keyrack::feed::News;
 use keyrack::policy::{Document, Policies};
 use keyrack::{
     Holder, KeyChange, KeyDigest, KeyRecord, Limit, LimitPlan, Lookup, OrganizationId, PolicySet, PolicyVersion,
@@ -11,6 +12,7 @@ use keyrack::{
 };
 
 use super::StoreError;
+use super::feed::Feed;
 use crate::kept::{Kind, Reference};
 
 /// What a row means for the state in force.
@@ -66,11 +68,21 @@ pub(super) struct InForce {
     compiled: Mutex<Vec<(Arc<Document>, Arc<Policies>)>>,
     /// Of every project key, beside those of its own.
     tier: LimitPlan,
+    /// What each policy says, if that can be told.
+    documents: Mutex<BTreeMap<u32, Option<Arc<Document>>>>,
+    pub(super) feed: Feed,
 }
 
 impl InForce {
     pub(super) fn new(verifier: Arc<Verifier>, tier: Vec<Limit>) -> Self {
-        Self { verifier, versions: Mutex::default(), compiled: Mutex::default(), tier: LimitPlan::new(tier) }
+        Self {
+            verifier,
+            versions: Mutex::default(),
+            compiled: Mutex::default(),
+            tier: LimitPlan::new(tier),
+            documents: Mutex::default(),
+            feed: Feed::default(),
+        }
     }
 
     /// A key with the limits that it has from the installation. Of two with one name that is the one that holds.
@@ -91,6 +103,17 @@ impl InForce {
     pub(super) fn forget(&self) {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.verifier.set_policies(PolicySet::builtin());
+        self.documents().clear();
+        self.feed.begin_anew();
+    }
+
+    fn documents(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, Option<Arc<Document>>>> {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What each policy says, lowest version first.
+    pub(super) fn policy_news(&self) -> Vec<News> {
+        self.documents().iter().map(|(version, document)| policy_news(*version, document.as_deref())).collect()
     }
 
     /// Brings a row into force, even if a newer one was. A key that is dead stays so; says whether that is what it is, and the row not.
@@ -105,17 +128,23 @@ impl InForce {
         let index = self.verifier.index();
         match effect {
             Effect::Key(digest, KeyChange::Put(record)) => {
-                index.apply(digest, &KeyChange::Put(self.with_tier(record)))?;
+                let put = KeyChange::Put(self.with_tier(record));
+                index.apply(digest, &put)?;
+                if let KeyChange::Put(record) = &put {
+                    self.feed.add(|| News::of_key(digest, record));
+                }
             }
-            Effect::Key(digest, revoked @ KeyChange::Revoke { .. }) => index.apply(digest, revoked)?,
+            Effect::Key(digest, revoked @ KeyChange::Revoke { id }) => {
+                index.apply(digest, revoked)?;
+                self.feed.add(|| News::death(digest, *id));
+            }
             Effect::Policy(version, document) => self.apply_policy(*version, document),
             Effect::Other { reference, version, is_live, is_suspended } => {
                 if !self.keep_version(*reference, is_live.then_some(*version)) {
                     return Ok(());
                 }
                 match organization(reference) {
-                    Some(id) if *is_suspended => index.suspend(id),
-                    Some(id) => index.resume(id),
+                    Some(id) => self.set_suspended(id, *is_suspended),
                     // Its keys were revoked one by one; one whose row was hidden meanwhile dies here.
                     None if reference.kind == Kind::Project && !is_live => {
                         self.kill(|key| is_of_project(key.holder, reference.id));
@@ -125,6 +154,16 @@ impl InForce {
             }
         }
         Ok(())
+    }
+
+    fn set_suspended(&self, id: OrganizationId, is_suspended: bool) {
+        let index = self.verifier.index();
+        if is_suspended {
+            index.suspend(id);
+        } else {
+            index.resume(id);
+        }
+        self.feed.add(|| News::Organization { id: id.0, is_suspended });
     }
 
     /// One that cannot be used is as good as damaged.
@@ -139,6 +178,8 @@ impl InForce {
         };
         if self.keep_version(reference, Some(POLICY_ROW_VERSION)) {
             self.verifier.set_policies(self.verifier.policies().followed_by(version, policies));
+            self.documents().insert(version.0, Some(Arc::clone(document)));
+            self.feed.add(|| policy_news(version.0, Some(document)));
         }
     }
 
@@ -221,7 +262,7 @@ impl InForce {
         match reference.kind {
             Kind::Organization => {
                 if let Some(id) = organization(&reference) {
-                    self.verifier.index().suspend(id);
+                    self.set_suspended(id, true);
                 }
             }
             Kind::Project => drop(self.kill(|key| is_of_project(key.holder, reference.id))),
@@ -231,6 +272,8 @@ impl InForce {
                 if let Ok(version) = u32::try_from(reference.id).map(PolicyVersion) {
                     tracing::error!(%version, "a policy cannot be used; if it is the newest, no request passes");
                     self.verifier.set_policies(self.verifier.policies().unknown(version));
+                    self.documents().insert(version.0, None);
+                    self.feed.add(|| policy_news(version.0, None));
                 }
             }
         }
@@ -251,6 +294,7 @@ impl InForce {
     pub(super) fn kill(&self, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
         let killed = self.verifier.index().revoke_where(is_it);
         if killed > 0 {
+            self.feed.begin_anew();
             tracing::error!(killed, "keys whose rows cannot be used were revoked in memory");
         }
         killed
@@ -259,6 +303,10 @@ impl InForce {
 
 /// Rows of policies never change.
 const POLICY_ROW_VERSION: u32 = 1;
+
+fn policy_news(version: u32, document: Option<&Document>) -> News {
+    News::Policy { version, document: document.cloned() }
+}
 
 fn policy(version: PolicyVersion) -> Reference {
     Reference { kind: Kind::Policy, id: version.0.into() }

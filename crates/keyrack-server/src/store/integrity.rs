@@ -99,6 +99,7 @@ impl Store {
         }
         self.restore_quotas(&mut snapshot).await;
         self.verifier.index().mark_loaded();
+        self.in_force.feed.begin_anew();
         Ok(loaded)
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use super::database::{Connection, Database, Others};
-use super::{Store, StoreError, former, sql};
+use super::{Need, Store, StoreError, former, sql};
 use crate::clock::{Timestamp, Uptime};
 use crate::random::{Random, bytes};
 
@@ -233,7 +233,7 @@ impl Store {
     /// Follows the store for as long as it is polled: a heartbeat now and then, and soon after every change of another process.
     pub async fn follow(self: &std::sync::Arc<Self>) {
         if !self.is_shared() {
-            return;
+            return self.strike_off_followers().await;
         }
         let mut is_well = true;
         loop {
@@ -249,6 +249,40 @@ impl Store {
             is_well = outcome.is_ok();
             tokio::time::sleep(SHORTEST_PAUSE).await;
         }
+    }
+
+    /// Where there are no heartbeats: takes followers off the list that were silent for longer than their leases.
+    async fn strike_off_followers(self: &std::sync::Arc<Self>) {
+        loop {
+            tokio::time::sleep(LEASE).await;
+            let outcome = self.strike_off_expired().await;
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "a follower that was silent for too long cannot be taken off the list");
+            }
+        }
+    }
+
+    async fn strike_off_expired(self: &std::sync::Arc<Self>) -> Result<(), StoreError> {
+        let nodes = self.nodes().await?;
+        for Node { beat, .. } in nodes.into_iter().filter(|node| !node.is_own && node.lease() == Lease::Expired) {
+            let mut writing = self.begin(Need::Ordinary).await?;
+            let is_off = sql::strike_off(writing.connection()?, &beat.id, beat.beats).await?;
+            writing.commit().await?;
+            if is_off {
+                tracing::warn!(node = beat.id, "a follower was silent for longer than its lease, and is off the list");
+            }
+        }
+        Ok(())
+    }
+
+    /// What this process is called among the nodes.
+    pub(super) fn membership_id(&self) -> &str {
+        &self.membership.id
+    }
+
+    /// For how long a node of this installation answers without hearing from anybody.
+    pub(super) const fn membership_limit(&self) -> Duration {
+        self.membership.stale_limit
     }
 
     /// Whether other processes answer from the same store.
@@ -283,13 +317,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if they cannot be read.
     pub async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
-        let now = self.clock.uptime();
+        let list = self.list_since(self.clock.uptime()).await?;
+        let mut nodes = self.membership.judge(list, self.clock.uptime());
         if !self.is_shared() {
-            let seq = self.verifier.index().position();
-            return Ok(vec![Node { beat: self.membership.own_beat(seq), silent: Duration::ZERO, is_own: true }]);
+            // Only followers are on the list.
+            let beat = self.membership.own_beat(self.verifier.index().position());
+            nodes.insert(0, Node { beat, silent: Duration::ZERO, is_own: true });
         }
-        let list = self.list_since(now).await?;
-        Ok(self.membership.judge(list, self.clock.uptime()))
+        Ok(nodes)
     }
 
     /// A list that was asked for no earlier than that.
@@ -305,9 +340,6 @@ impl Store {
 
     /// Waits until every node has a change that was committed, or answers nothing any more; no longer than `patience`.
     pub async fn await_everywhere(&self, seq: i64, patience: Duration) -> Effective {
-        if !self.is_shared() {
-            return Effective::All;
-        }
         let committed = self.clock.uptime();
         let waited = || Duration::from_micros(self.clock.uptime().microseconds_since(committed));
         loop {

@@ -55,7 +55,7 @@ impl Person {
                 KeyKind::Secret => "secret_key",
                 KeyKind::Organization => "organization_key",
                 KeyKind::Operator => "operator_key",
-                KeyKind::Publishable => panic!("no profile holds this"),
+                KeyKind::Publishable | KeyKind::Follower => panic!("no profile holds this"),
             };
             text += &format!("{field} = \"{key}\"\n");
         }

@@ -38,7 +38,7 @@ impl Place {
 
     pub(crate) fn database(&self) -> Database {
         match self {
-            Self::File(file) => Database::File(file.clone()),
+            Self::File(file) => Database::in_directory(file.parent().unwrap(), FOR_EVER),
             Self::Schema(url) => {
                 Database::Server { server: Arc::new(Server::parse(url).unwrap()), stale_limit: FOR_EVER }
             }

@@ -15,7 +15,7 @@ use crate::app::Reply;
 const NOBODY: [i64; 2] = [4_000_000, 8_000_000_000];
 
 /// Every route of a tenant, and some of the operator's. `{p}` is a project, `{k}` a key, `{o}` an organization.
-const ROUTES: [(&str, &str); 39] = [
+const ROUTES: [(&str, &str); 40] = [
     ("GET", "/api/client/keys"),
     ("POST", "/api/client/keys"),
     ("GET", "/api/client/keys/{k}"),
@@ -54,6 +54,7 @@ const ROUTES: [(&str, &str); 39] = [
     ("GET", "/api/operator/projects/{p}/system-keys"),
     ("POST", "/api/operator/projects/{p}/system-keys/{k}/rotate"),
     ("DELETE", "/api/operator/operator-keys/{k}"),
+    ("DELETE", "/api/operator/follower-keys/{k}"),
     ("GET", "/api/operator/audit-events"),
 ];
 

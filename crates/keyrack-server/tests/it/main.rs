@@ -29,6 +29,7 @@ mod disk;
 mod doors;
 mod errors;
 mod flips;
+mod followers;
 mod gateways;
 mod group_commit;
 mod half_done;

@@ -47,6 +47,7 @@ fn calls() -> Vec<(Route<'static>, Option<Value>, Option<Value>)> {
         (("POST", "/api/operator/projects/1/system-keys"), named("a"), named("b")),
         (("POST", "/api/operator/projects/1/system-keys/4/rotate"), None, Some(json!({}))),
         (("POST", "/api/operator/operator-keys"), named("a"), named("b")),
+        (("POST", "/api/operator/follower-keys"), named("a"), named("b")),
     ]
 }
 

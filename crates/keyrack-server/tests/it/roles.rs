@@ -180,7 +180,7 @@ fn roles_of(app: &TestApp, value: &str) -> (Option<ProjectRole>, Option<Organiza
     match record.holder {
         Holder::Project { role, scope, .. } => (Some(role), None, Some(scope)),
         Holder::Organization { role, .. } => (None, Some(role), None),
-        Holder::Operator => (None, None, None),
+        Holder::Operator | Holder::Follower => (None, None, None),
     }
 }
 

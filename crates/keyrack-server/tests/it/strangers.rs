@@ -28,7 +28,7 @@ enum Access {
 }
 use Access::{Anyone, Operator, Organization, Project, Reaching, ReachingAsAdmin};
 
-const ROUTES: [(&str, &str, Access); 54] = [
+const ROUTES: [(&str, &str, Access); 57] = [
     ("get", "/api/client/keys", Project("admin")),
     ("post", "/api/client/keys", Project("admin")),
     ("get", "/api/client/keys/{keyId}", Project("admin")),
@@ -70,6 +70,9 @@ const ROUTES: [(&str, &str, Access); 54] = [
     ("post", "/api/operator/projects/{projectId}/system-keys", Operator),
     ("delete", "/api/operator/projects/{projectId}/system-keys/{keyId}", Operator),
     ("post", "/api/operator/projects/{projectId}/system-keys/{keyId}/rotate", Operator),
+    ("get", "/api/operator/follower-keys", Operator),
+    ("post", "/api/operator/follower-keys", Operator),
+    ("delete", "/api/operator/follower-keys/{keyId}", Operator),
     ("get", "/api/operator/operator-keys", Operator),
     ("post", "/api/operator/operator-keys", Operator),
     ("delete", "/api/operator/operator-keys/{keyId}", Operator),
@@ -274,10 +277,13 @@ async fn every_route_lets_somebody_in() {
         let system = app.system_key(json!({"name": "relay"})).await.0;
         let second = app.as_operator(("POST", "/api/operator/operator-keys"), Some(json!({"name": "second"}))).await;
         let second = second.json()["id"].as_i64().unwrap();
+        let follower = app.as_operator(("POST", "/api/operator/follower-keys"), Some(json!({"name": "service"}))).await;
+        let follower = follower.json()["id"].as_i64().unwrap();
 
         let key = match path {
             path if path.contains("system-keys") => system,
             path if path.contains("operator-keys") => second,
+            path if path.contains("follower-keys") => follower,
             path if path.contains("api-keys") || path.contains("members") => member,
             _ => key,
         };

@@ -23,6 +23,7 @@ pub(super) enum Standing {
     Project { kind: KeyKind, scope: Scope, role: ProjectRole },
     Organization { role: OrganizationRole },
     Operator,
+    Follower,
 }
 
 impl Standing {
@@ -32,6 +33,7 @@ impl Standing {
             Self::Project { kind, .. } => kind,
             Self::Organization { .. } => KeyKind::Organization,
             Self::Operator => KeyKind::Operator,
+            Self::Follower => KeyKind::Follower,
         }
     }
 }
@@ -42,6 +44,7 @@ impl Grant {
             Holder::Project { kind, scope, role, .. } => Standing::Project { kind, scope, role },
             Holder::Organization { role, .. } => Standing::Organization { role },
             Holder::Operator => Standing::Operator,
+            Holder::Follower => Standing::Follower,
         };
         let KeyRecord { reach, permissions, limits, .. } = record.clone();
         Self { standing, reach, permissions, limits }

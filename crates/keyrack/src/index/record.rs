@@ -97,6 +97,12 @@ impl<'t> Record<'t> {
         lower(self.0[DIGEST_LOW_AND_LAST_USE].load(Ordering::Relaxed))
     }
 
+    /// What it is found by, given the upper half of the first word.
+    pub(super) fn words(self, upper_half: u32) -> [u64; 2] {
+        let first = u64::from(upper_half) << 32 | u64::from(self.digest_low());
+        [first, self.0[DIGEST_REST].load(Ordering::Relaxed)]
+    }
+
     /// Makes an unused record that of a key. Nobody can find it yet.
     pub(super) fn fill(self, words: [u64; 2], id: KeyId, holder: Option<Holder>) {
         self.0[DIGEST_LOW_AND_LAST_USE].store(lower(words[0]).into(), Ordering::Relaxed);
@@ -186,6 +192,7 @@ impl<'t> Record<'t> {
             Standing::Project { kind, scope, role } => Holder::Project { project, organization, kind, scope, role },
             Standing::Organization { role } => Holder::Organization { organization, role },
             Standing::Operator => Holder::Operator,
+            Standing::Follower => Holder::Follower,
         }
     }
 
@@ -221,6 +228,6 @@ fn owner_of(holder: Holder) -> u64 {
     match holder {
         Holder::Project { project, organization, .. } => u64::from(project.0) << 32 | u64::from(organization.0),
         Holder::Organization { organization, .. } => u64::from(organization.0),
-        Holder::Operator => 0,
+        Holder::Operator | Holder::Follower => 0,
     }
 }

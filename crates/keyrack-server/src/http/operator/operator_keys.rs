@@ -8,7 +8,7 @@ use keyrack::Holder;
 use utoipa::ToSchema;
 
 use super::super::body;
-use super::super::caller::{As, Operator};
+use super::super::caller::{As, Caller, Operator};
 use super::super::changing::{self, Asked, Job};
 use super::super::described::{ListParams, OnceHeader, Refused};
 use super::super::effective::Reached;
@@ -51,22 +51,24 @@ pub(in crate::http) async fn create(
     As(caller, _): As<Operator>,
     request: Request,
 ) -> Result<Response, Problem> {
+    create_for(app, caller, request, Holder::Operator).await
+}
+
+/// Creates a key of the installation for a holder.
+pub(super) async fn create_for(
+    app: Arc<App>,
+    caller: Caller,
+    request: Request,
+    holder: Holder,
+) -> Result<Response, Problem> {
     let asked = Asked::read(request).await?;
     let new = body::parse(&asked.body).and_then(parse_new_operator_key);
-    changing::once(app, caller, asked, new, Need::Ordinary, |job: Job<'_>, labels| {
+    changing::once(app, caller, asked, new, Need::Ordinary, move |job: Job<'_>, labels| {
         Box::pin(async move {
             let Job { app, caller, writing } = job;
             let (by, random) = (caller.by(), app.random.as_ref());
-            let (key, value) = keys::mint(
-                writing,
-                Holder::Operator,
-                false,
-                (labels.clone(), Powers::default()),
-                "key.create",
-                &by,
-                random,
-            )
-            .await?;
+            let told = (labels.clone(), Powers::default());
+            let (key, value) = keys::mint(writing, holder, false, told, "key.create", &by, random).await?;
             Ok(to_json(&OperatorKeyBody::whole(&key, &value)))
         })
     })
@@ -86,12 +88,22 @@ pub(in crate::http) async fn list(
     As(caller, _): As<Operator>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let list = List::Keys(Place::Installation);
+    list_of(&app, &caller, query.as_deref(), Place::Installation).await
+}
+
+/// A page of the keys of a place of the installation.
+pub(super) async fn list_of(
+    app: &App,
+    caller: &Caller,
+    query: Option<&str>,
+    place: Place,
+) -> Result<Response, Problem> {
+    let list = List::Keys(place);
     paging::of_query(
-        &app,
-        &caller,
+        app,
+        caller,
         &list,
-        query.as_deref(),
+        query,
         |store, row| store.read_row::<StoredKey>(row),
         |key| Ok(raw_json(&OperatorKeyBody::masked(key))),
     )
@@ -112,10 +124,15 @@ pub(in crate::http) async fn revoke(
     As(caller, _): As<Operator>,
     Ids([id]): Ids<1>,
 ) -> Result<Response, Problem> {
+    revoke_of(app, caller, Place::Installation, id).await
+}
+
+/// Revokes a key of a place of the installation.
+pub(super) async fn revoke_of(app: Arc<App>, caller: Caller, place: Place, id: i64) -> Result<Response, Problem> {
     changing::done(app, caller, Need::Revocation, move |job: Job<'_>| {
         Box::pin(async move {
             let Job { caller, writing, .. } = job;
-            let key = keys::revoke(writing, Place::Installation, id, &caller.by()).await?;
+            let key = keys::revoke(writing, place, id, &caller.by()).await?;
             Ok(to_json(&OperatorKeyBody::masked(&key)))
         })
     })

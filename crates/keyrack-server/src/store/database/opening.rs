@@ -1,20 +1,25 @@
 //! What differs between the engines: opening, and bringing the schema up to date.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::pool::SessionPool;
 use super::postgres::{self, Server};
 use super::{Connection, DatabaseError, Pool, sqlite};
-use crate::store::StoreError;
+use crate::store::{DATABASE_FILE, StoreError};
 
 /// Where a store is kept.
 #[derive(Clone)]
 pub enum Database {
     /// In a file of SQLite.
-    File(PathBuf),
+    File {
+        /// The file.
+        file: PathBuf,
+        /// For how long a process that follows the one that has it answers without hearing from that.
+        stale_limit: Duration,
+    },
     /// At a PostgreSQL server, where other nodes use it too.
     Server {
         /// The server.
@@ -25,6 +30,11 @@ pub enum Database {
 }
 
 impl Database {
+    /// In a file of SQLite in a data directory.
+    pub fn in_directory(data_dir: &Path, stale_limit: Duration) -> Self {
+        Self::File { file: data_dir.join(DATABASE_FILE), stale_limit }
+    }
+
     /// Whether something is kept there that was set up, or at least begun. Nothing is made.
     ///
     /// # Errors
@@ -32,7 +42,7 @@ impl Database {
     pub async fn is_there(&self) -> Result<bool, StoreError> {
         match self {
             // If it cannot be seen, opening it says why.
-            Self::File(file) => Ok(file.try_exists().unwrap_or(true)),
+            Self::File { file, .. } => Ok(file.try_exists().unwrap_or(true)),
             Self::Server { server, .. } => Connection::Postgres(server.connect().await?).has_schema().await,
         }
     }
@@ -44,8 +54,8 @@ impl Database {
     pub async fn schema(&self) -> Result<Schema, StoreError> {
         let none = Schema { found: None, known: newest() };
         let mut connection = match self {
-            Self::File(_) if !self.is_there().await? => return Ok(none),
-            Self::File(file) => Connection::Sqlite(sqlite::open_to_look(file).await?),
+            Self::File { .. } if !self.is_there().await? => return Ok(none),
+            Self::File { file, .. } => Connection::Sqlite(sqlite::open_to_look(file).await?),
             Self::Server { .. } => self.open_for_writing().await?,
         };
         if !connection.has_schema().await? {
@@ -68,7 +78,7 @@ impl Database {
     /// Opens a connection that writes; makes the file if there is none.
     pub(in crate::store) async fn open_for_writing(&self) -> Result<Connection, DatabaseError> {
         match self {
-            Self::File(file) => Ok(Connection::Sqlite(sqlite::open_for_writing(file).await?)),
+            Self::File { file, .. } => Ok(Connection::Sqlite(sqlite::open_for_writing(file).await?)),
             Self::Server { server, .. } => Ok(Connection::Postgres(server.connect().await?)),
         }
     }
@@ -76,7 +86,7 @@ impl Database {
     /// So many connections that read, at most. None is opened yet.
     pub(in crate::store) fn pool(&self, most: u32) -> Pool {
         match self {
-            Self::File(file) => Pool::Sqlite(sqlite::open_for_reading(file, most)),
+            Self::File { file, .. } => Pool::Sqlite(sqlite::open_for_reading(file, most)),
             Self::Server { server, .. } => Pool::Postgres(SessionPool::new(Arc::clone(server), most as usize)),
         }
     }
@@ -84,16 +94,15 @@ impl Database {
     /// Whether other processes write to it too.
     pub(in crate::store) const fn is_shared(&self) -> bool {
         match self {
-            Self::File(_) => false,
+            Self::File { .. } => false,
             Self::Server { .. } => true,
         }
     }
 
-    /// For how long a node answers without hearing from it.
+    /// For how long it is answered without hearing from it.
     pub(in crate::store) const fn stale_limit(&self) -> Duration {
         match self {
-            Self::File(_) => Duration::MAX,
-            Self::Server { stale_limit, .. } => *stale_limit,
+            Self::File { stale_limit, .. } | Self::Server { stale_limit, .. } => *stale_limit,
         }
     }
 
@@ -101,7 +110,7 @@ impl Database {
     pub(in crate::store) async fn hint(&self, longest: Duration) {
         let hint = async {
             match self {
-                Self::File(_) => std::future::pending().await,
+                Self::File { .. } => std::future::pending().await,
                 Self::Server { server, .. } => server.hint().await,
             }
         };
@@ -127,7 +136,7 @@ fn newest() -> i64 {
 impl fmt::Display for Database {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(file) => write!(out, "{}", file.parent().unwrap_or(file).display()),
+            Self::File { file, .. } => write!(out, "{}", file.parent().unwrap_or(file).display()),
             Self::Server { server, .. } => out.write_str(&server.shown()),
         }
     }

@@ -20,7 +20,8 @@ impl Place {
             Self::System(id) => ("project_id = $1 AND is_system = 1", id.0.into()),
             Self::Organization(id) => ("organization_id = $1 AND project_id IS NULL", id.0.into()),
             Self::Beneath(id) => ("organization_id = $1", id.0.into()),
-            Self::Installation => ("organization_id IS NULL AND $1 = 0", 0),
+            Self::Installation => ("organization_id IS NULL AND kind = $1", 3),
+            Self::Followers => ("organization_id IS NULL AND kind = $1", 4),
         }
     }
 }

@@ -45,14 +45,14 @@ async fn each_wrong_filter_is_named() {
         x-ratelimit-remaining: 499999
         x-ratelimit-reset: 1777368618
         x-ratelimit-tier: starter
-        content-length: 430
+        content-length: 458
 
         {
           "status": "error",
           "code": "parameter_invalid_format",
           "title": "A value has the wrong form",
-          "message": "Send one of: host, secret_key, organization_key, operator_key; behind it, if you like, `:` and a number.",
-          "error": "Send one of: host, secret_key, organization_key, operator_key; behind it, if you like, `:` and a number.",
+          "message": "Send one of: host, secret_key, organization_key, operator_key, follower_key; behind it, if you like, `:` and a number.",
+          "error": "Send one of: host, secret_key, organization_key, operator_key, follower_key; behind it, if you like, `:` and a number.",
           "type": "/docs/errors#parameter_invalid_format",
           "request_id": "req_SEGVVKFH6BD64F9C6JN2QNWT42",
           "param": "actor"

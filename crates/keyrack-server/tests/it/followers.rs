@@ -1,0 +1,266 @@
+//! Services that verify in their own process: `keyrack::remote` against the real server.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use keyrack::remote::{Follower, Remote, RemoteError};
+use keyrack::{ApiKey, Ask, AskedRequest, VerifyError, system_clock};
+use serde_json::{Value, json};
+
+use crate::database::new_schema;
+use crate::server::{KEYRACK, Reply, Server, plenty_of_calls};
+
+const KEYS: &str = "/api/client/keys";
+const FOLLOWER_KEYS: &str = "/api/operator/follower-keys";
+
+/// A server at an address of its own, so that it can come back there.
+struct Installation {
+    dir: tempfile::TempDir,
+    listen: String,
+    database: Option<String>,
+    stale_limit: &'static str,
+    server: Option<Server>,
+    admin: String,
+    operator: String,
+}
+
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+impl Installation {
+    fn new(database: Option<String>, root_key: Option<&Path>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        if let Some(root_key) = root_key {
+            std::fs::copy(root_key.join("root.key"), dir.path().join("root.key")).unwrap();
+        }
+        let (admin, operator) = (String::new(), String::new());
+        let mut new = Self { dir, listen: free_address(), database, stale_limit: "5m", server: None, admin, operator };
+        new.start();
+        let greeting = new.server.as_ref().unwrap().greeting.clone();
+        let key = |prefix| greeting.split_whitespace().find(|word: &&str| word.starts_with(prefix)).unwrap_or_default();
+        (new.admin, new.operator) = (key("sk_").to_owned(), key("op_").to_owned());
+        new
+    }
+
+    fn start(&mut self) {
+        let mut command = Command::new(KEYRACK);
+        command.env_clear().envs(plenty_of_calls()).arg("serve").arg("--data-dir").arg(self.dir.path());
+        command.args(["--listen", &self.listen, "--verify-listen", "127.0.0.1:0", "--stale-limit", self.stale_limit]);
+        command.args(self.database.iter().flat_map(|url| ["--database-url", url])).stderr(Stdio::null());
+        self.server = Some(Server::try_start(&mut command).expect("the server did not start"));
+    }
+
+    fn call(&self, method: &str, path: &str, key: &str, body: Option<&Value>) -> Reply {
+        self.server.as_ref().unwrap().send(method, path, key, body, &[("Prefer", "wait=2")]).unwrap()
+    }
+
+    fn create(&self, body: &Value) -> (i64, String) {
+        let made = self.call("POST", KEYS, &self.admin, Some(body)).json();
+        (made["id"].as_i64().unwrap(), made["value"].as_str().unwrap().to_owned())
+    }
+
+    fn follower_key(&self) -> (i64, String) {
+        let made = self.call("POST", FOLLOWER_KEYS, &self.operator, Some(&json!({"name": "service"}))).json();
+        (made["id"].as_i64().unwrap(), made["value"].as_str().unwrap().to_owned())
+    }
+
+    fn follow(&self, key: &str) -> Remote {
+        Remote::new(&format!("http://{}", self.listen), ApiKey::parse(key.as_bytes()).unwrap())
+    }
+
+    fn followers(&self) -> Vec<Value> {
+        let listed = self.call("GET", "/api/operator/nodes", &self.operator, None).json();
+        let nodes = listed["results"].as_array().unwrap().iter();
+        nodes.filter(|node| node["id"].as_str().unwrap().starts_with("follower_")).cloned().collect()
+    }
+}
+
+/// What a follower says of a key: whether it passes, `None` if it cannot tell.
+fn passes(follower: &Follower, key: &str, min_seq: i64) -> Option<bool> {
+    asked(follower, key, min_seq, b"GET", b"/things")
+}
+
+fn asked(follower: &Follower, key: &str, min_seq: i64, method: &[u8], target: &[u8]) -> Option<bool> {
+    let request = Some(AskedRequest { method, target, policy: None });
+    let ask =
+        Ask { key: key.as_bytes(), request, project: None, organization: None, permission: None, cost: 1, min_seq };
+    match follower.verifier().check(&ask, system_clock()).outcome {
+        Ok(_) => Some(true),
+        Err(VerifyError::Denied { .. }) => Some(false),
+        Err(VerifyError::Unavailable(_)) => None,
+    }
+}
+
+/// Waits until something holds; says whether it came to that.
+fn soon(mut holds: impl FnMut() -> bool) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(10) {
+        if holds() {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    false
+}
+
+fn everything_reaches_a_follower_of(server: &Installation, writer: &Installation) {
+    let (_, early) = writer.create(
+        &json!({"name": "early", "permissions": ["a:b"], "limits": [{"name": "few", "limit": 1, "period": "day"}]}),
+    );
+    let (_, follower_key) = writer.follower_key();
+    assert!(soon(|| server.follow(&follower_key).start().is_ok()), "the server has heard of the key");
+    let follower = server.follow(&follower_key).start().unwrap();
+    assert_eq!(follower.trouble(), None);
+    assert_eq!(passes(&follower, &early, 0), Some(true));
+    assert_eq!(passes(&follower, &early, 0), Some(false), "its quota is used up, here");
+    assert_eq!(passes(&follower, &writer.operator, 0), Some(false));
+
+    for round in 0..20 {
+        let made = writer.call("POST", KEYS, &writer.admin, Some(&json!({"name": "key"})));
+        let seq = made.headers["x-keyrack-seq"].to_str().unwrap().parse().unwrap();
+        let (id, value) = (made.json()["id"].as_i64().unwrap(), made.json()["value"].as_str().unwrap().to_owned());
+        assert!(soon(|| passes(&follower, &value, seq) == Some(true)), "{round}");
+        let revoked = writer.call("DELETE", &format!("{KEYS}/{id}"), &writer.admin, None).json();
+        assert_eq!(revoked["effective"], "all", "{revoked}");
+        assert_eq!(passes(&follower, &value, 0), Some(false), "{round}: dead when that was said");
+    }
+
+    let (_, publishable) = writer.create(&json!({"name": "web", "scope": "public"}));
+    let rule = json!({"methods": ["POST"], "path": "/events", "role": "support", "public": true});
+    let policy = json!({"policies": [{"name": "default", "read": "support", "write": "editor", "rules": [rule]}]});
+    assert_eq!(writer.call("PUT", "/api/operator/policy", &writer.operator, Some(&policy)).json()["effective"], "all");
+    let (_, later) = writer.create(&json!({"name": "web", "scope": "public"}));
+    assert!(soon(|| asked(&follower, &later, 0, b"POST", b"/events") == Some(true)));
+    assert_eq!(asked(&follower, &publishable, 0, b"POST", b"/events"), Some(false), "its reach is frozen");
+
+    let suspended = writer.call("POST", "/api/operator/organizations/1/suspend", &writer.operator, Some(&json!({})));
+    assert_eq!(suspended.json()["effective"], "all", "{}", suspended.text);
+    assert_eq!(asked(&follower, &later, 0, b"POST", b"/events"), Some(false));
+    let latecomer = server.follow(&follower_key).start().unwrap();
+    assert_eq!(asked(&latecomer, &later, 0, b"POST", b"/events"), Some(false), "also for one that comes now");
+    writer.call("POST", "/api/operator/organizations/1/resume", &writer.operator, Some(&json!({})));
+    assert!(soon(|| asked(&follower, &later, 0, b"POST", b"/events") == Some(true)));
+    assert!(soon(|| asked(&latecomer, &later, 0, b"POST", b"/events") == Some(true)));
+
+    assert!(soon(|| writer.followers().len() == 2), "{:?}", writer.followers());
+    assert!(writer.followers().iter().all(|node| node["lease"] == "fresh"), "{:?}", writer.followers());
+    let verifier = follower.verifier();
+    drop((follower, latecomer));
+    assert!(verifier.index().is_fit(system_clock()).is_err(), "nobody follows for it any more");
+    assert_eq!(writer.followers(), [] as [Value; 0]);
+}
+
+#[test]
+fn a_follower_of_one_server_knows_what_that_knows() {
+    let server = Installation::new(None, None);
+    everything_reaches_a_follower_of(&server, &server);
+}
+
+#[test]
+fn a_follower_of_one_node_knows_what_another_does() {
+    let schema = tokio::runtime::Runtime::new().unwrap().block_on(new_schema());
+    let writer = Installation::new(Some(schema.clone()), None);
+    let server = Installation::new(Some(schema), Some(writer.dir.path()));
+    everything_reaches_a_follower_of(&server, &writer);
+}
+
+#[test]
+fn a_follower_that_says_nothing_is_named_until_its_lease_is_over() {
+    let mut server = Installation::new(None, None);
+    server.stale_limit = "4s";
+    server.server = None;
+    server.start();
+    let (_, follower_key) = server.follower_key();
+    let (id, _) = server.create(&json!({"name": "key"}));
+    let first = server.call("GET", "/api/follower/snapshot", &follower_key, None).text;
+    let begin: Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+    let ask = |follower: &str, cursor: &Value| {
+        let ask = json!({"follower": follower, "cursor": cursor, "stale_ms": 600_000, "version": "0"});
+        server.call("POST", "/api/follower/news", &follower_key, Some(&ask))
+    };
+    assert_eq!(ask("abcdefgh", &begin["cursor"]).json()["lease"], Value::Null, "the first lists it");
+    let told = ask("abcdefgh", &begin["cursor"]).json();
+    assert!(told["lease"]["trusted"].as_u64().unwrap() <= 4_000, "no longer than the server allows: {told}");
+    let began = Instant::now();
+    let revoked = server.call("DELETE", &format!("{KEYS}/{id}"), &server.admin, None).json();
+    assert_eq!(revoked["effective"], "partial", "{revoked}");
+    let named = revoked["pending"][0]["node"].as_str().unwrap();
+    assert!(named.starts_with("follower_") && named.ends_with("_abcdefgh"), "{revoked}");
+    assert!(soon(|| server.followers().is_empty()), "it is struck off");
+    assert!(began.elapsed() > Duration::from_millis(4_000 - 300), "not while it may answer: {:?}", began.elapsed());
+
+    // Names that could be another's, and what is no cursor.
+    for name in ["", "ABCDEFGH", "abcdefgh2", "node_abc", "../../.."] {
+        assert_eq!(ask(name, &begin["cursor"]).status, 400, "{name}");
+    }
+    for cursor in ["", "x", "node_x.1.2.3", "node_x.1.2", "....", "node_x.1.2.-3"] {
+        assert_eq!(ask("abcdefgh", &json!(cursor)).json()["cursor"], Value::Null, "{cursor}");
+    }
+    assert_eq!(server.followers(), [] as [Value; 0], "who cannot be told anything is not listed");
+}
+
+#[test]
+fn a_follower_outlives_its_server_for_as_long_as_it_may_and_finds_it_again() {
+    let mut server = Installation::new(None, None);
+    let (_, follower_key) = server.follower_key();
+    let (_, value) = server.create(&json!({"name": "key"}));
+    let follower = Arc::new(server.follow(&follower_key).stale_limit(Duration::from_secs(60)).start().unwrap());
+    let brief = server.follow(&follower_key).stale_limit(Duration::from_secs(2)).start().unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let watching = thread::spawn({
+        let (follower, value, is_over) = (Arc::clone(&follower), value.clone(), Arc::clone(&is_over));
+        move || {
+            while !is_over.load(Ordering::Relaxed) {
+                assert_eq!(passes(&follower, &value, 0), Some(true));
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    });
+    server.server = None;
+    assert!(soon(|| follower.trouble().is_some()));
+    assert!(soon(|| passes(&brief, &value, 0).is_none()), "its lease is over");
+    // What the server does without it reaches it when it is back.
+    server.start();
+    let (id, another) = server.create(&json!({"name": "key"}));
+    assert!(soon(|| passes(&follower, &another, 0) == Some(true) && follower.trouble().is_none()));
+    assert!(soon(|| passes(&brief, &value, 0) == Some(true)));
+    let revoked = server.call("DELETE", &format!("{KEYS}/{id}"), &server.admin, None).json();
+    assert_eq!((&revoked["effective"], passes(&follower, &another, 0)), (&json!("all"), Some(false)));
+    is_over.store(true, Ordering::Relaxed);
+    watching.join().unwrap();
+}
+
+#[test]
+fn a_follower_key_does_that_and_nothing_else() {
+    let server = Installation::new(None, None);
+    let (id, follower_key) = server.follower_key();
+    for path in [KEYS, "/api/operator/nodes", "/api/admin/organizations/me"] {
+        assert_eq!(server.call("GET", path, &follower_key, None).status, 401, "{path}");
+    }
+    for key in [&server.admin, &server.operator] {
+        assert_eq!(server.call("GET", "/api/follower/snapshot", key, None).status, 401);
+    }
+    let snapshot = server.call("GET", "/api/follower/snapshot", &follower_key, None).text;
+    assert!(!snapshot.contains("First admin key") && !snapshot.contains(&server.admin), "nothing but what decides");
+    let listed = server.call("GET", FOLLOWER_KEYS, &server.operator, None).json();
+    assert_eq!(listed["results"][0]["id"], id);
+    assert!(listed["results"][0]["value"].as_str().unwrap().starts_with("fk_****"), "{listed}");
+    let operators = server.call("GET", "/api/operator/operator-keys", &server.operator, None).json();
+    assert_eq!(operators["results"].as_array().unwrap().len(), 1, "{operators}");
+
+    let refused = server.follow(&server.operator).start();
+    assert!(matches!(refused, Err(RemoteError::OtherKind("op_"))), "{refused:?}");
+    let follower = server.follow(&follower_key).stale_limit(Duration::from_secs(2)).start().unwrap();
+    let own = server.call("DELETE", &format!("/api/operator/operator-keys/{id}"), &server.operator, None);
+    assert_eq!(own.status, 404, "it is no operator key");
+    assert_eq!(server.call("DELETE", &format!("{FOLLOWER_KEYS}/{id}"), &server.operator, None).status, 200);
+    assert!(soon(|| follower.trouble().is_some_and(|why| why.contains("does not accept"))), "{:?}", follower.trouble());
+    assert!(soon(|| passes(&follower, &server.admin, 0).is_none()), "its lease is over");
+    assert!(matches!(server.follow(&follower_key).start(), Err(RemoteError::NotAccepted { .. })));
+}
