@@ -210,6 +210,7 @@ fn a_follower_outlives_its_server_for_as_long_as_it_may_and_finds_it_again() {
     let mut server = Installation::new(None, None);
     let (_, follower_key) = server.follower_key();
     let (_, value) = server.create(&json!({"name": "key"}));
+    let (doomed_id, doomed) = server.create(&json!({"name": "dies before the follower is back"}));
     let follower = Arc::new(server.follow(&follower_key).stale_limit(Duration::from_secs(60)).start().unwrap());
     let brief = server.follow(&follower_key).stale_limit(Duration::from_secs(2)).start().unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
@@ -227,6 +228,8 @@ fn a_follower_outlives_its_server_for_as_long_as_it_may_and_finds_it_again() {
     assert!(soon(|| passes(&brief, &value, 0).is_none()), "its lease is over");
     // What the server does without it reaches it when it is back.
     server.start();
+    assert_eq!(server.call("DELETE", &format!("{KEYS}/{doomed_id}"), &server.admin, None).status, 200);
+    assert!(soon(|| passes(&follower, &doomed, 0) == Some(false)), "what is not there any more is dead");
     let (id, another) = server.create(&json!({"name": "key"}));
     assert!(soon(|| passes(&follower, &another, 0) == Some(true) && follower.trouble().is_none()));
     assert!(soon(|| passes(&brief, &value, 0) == Some(true)));
