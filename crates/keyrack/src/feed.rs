@@ -3,6 +3,8 @@
 //! A follower first asks for a snapshot, lines of JSON that begin with a [`Line::Begin`] and end with a [`Line::End`]. From then on it
 //! asks for the [`News`] since its cursor, several times a second; each answer renews its lease.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Document;
@@ -107,6 +109,8 @@ pub enum Line {
 pub struct Ask {
     /// What it calls itself: 8 of a-z, drawn at its start.
     pub follower: String,
+    /// How often it has asked for news.
+    pub asked: i64,
     /// What it has applied.
     pub cursor: String,
     /// For how many milliseconds at the most it answers without hearing from a server.
@@ -137,6 +141,18 @@ pub struct Lease {
     pub fresh: u64,
     /// How long it may be answered with.
     pub trusted: u64,
+}
+
+impl Lease {
+    /// The lease on the clock of the follower that asked for it at `asked`, and answers no longer than `stale_limit`.
+    pub fn since(self, asked: Duration, stale_limit: Duration) -> crate::Lease {
+        let until = |milliseconds| asked + Duration::from_millis(milliseconds).min(stale_limit);
+        crate::Lease {
+            heard: asked.saturating_sub(Duration::from_millis(self.age)),
+            fresh_until: until(self.fresh),
+            trusted_until: until(self.trusted),
+        }
+    }
 }
 
 /// What was told cannot be right.

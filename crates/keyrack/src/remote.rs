@@ -28,7 +28,7 @@ use self::calls::Calls;
 use self::known::Known;
 use crate::feed::{Ask, Told, Unreadable};
 use crate::system_clock::system_clock;
-use crate::{ApiKey, Index, KeyKind, Lease, Verifier};
+use crate::{ApiKey, Index, KeyKind, Verifier};
 
 /// For how long a follower answers without hearing from a server, if nothing else is said. A server may allow less.
 pub const STALE_LIMIT: Duration = Duration::from_secs(300);
@@ -140,6 +140,7 @@ impl Remote {
             known: Known::new(Arc::clone(&verifier)),
             cursor: None,
             name: draw_name()?,
+            asked: 0,
             stale_limit: self.stale_limit,
             shared: Arc::clone(&shared),
         };
@@ -218,6 +219,7 @@ struct Following {
     /// From where on to ask for news. Without it everything is loaded.
     cursor: Option<String>,
     name: String,
+    asked: i64,
     stale_limit: Duration,
     shared: Arc<Shared>,
 }
@@ -244,6 +246,7 @@ impl Following {
         if self.cursor.is_none() {
             self.cursor = Some(self.known.load(self.calls.snapshot()?)?);
         }
+        self.asked += 1;
         let began = system_clock().boot;
         let Told { cursor, seq, news, lease } = self.calls.news(&self.ask())?;
         self.cursor = None;
@@ -254,10 +257,7 @@ impl Following {
         if let (Some(lease), Some(_)) = (lease, &cursor)
             && !self.shared.is_over.load(Ordering::Acquire)
         {
-            let until = |milliseconds| began + Duration::from_millis(milliseconds).min(self.stale_limit);
-            let heard = began.saturating_sub(Duration::from_millis(lease.age));
-            let (fresh_until, trusted_until) = (until(lease.fresh), until(lease.trusted));
-            self.known.verifier.index().renew(Lease { heard, fresh_until, trusted_until });
+            self.known.verifier.index().renew(lease.since(began, self.stale_limit));
         }
         self.cursor = cursor;
         Ok(())
@@ -266,6 +266,7 @@ impl Following {
     fn ask(&self) -> Ask {
         Ask {
             follower: self.name.clone(),
+            asked: self.asked,
             cursor: self.cursor.clone().unwrap_or_default(),
             stale_ms: i64::try_from(self.stale_limit.as_millis()).unwrap_or(i64::MAX),
             version: env!("CARGO_PKG_VERSION").to_owned(),

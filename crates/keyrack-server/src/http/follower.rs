@@ -54,7 +54,7 @@ pub(super) async fn news(
 ) -> Result<Response, Problem> {
     let (id, ask) = asked(&caller, request).await?;
     let stale_limit = Duration::from_millis(ask.stale_ms.unsigned_abs());
-    let told = app.store.tell_news(id, &ask.cursor, stale_limit, ask.version).await?;
+    let told = app.store.tell_news(id, &ask.cursor, stale_limit, (ask.asked, ask.version)).await?;
     Ok(respond(ReplyBody { status: 200, body: to_json(&told) }))
 }
 
@@ -75,7 +75,12 @@ async fn asked(caller: &Caller, request: Request) -> Result<(String, Ask), Probl
     let bytes = body::read(&parts.headers, body).await?;
     let ask: Ask = serde_json::from_slice(&bytes).map_err(|_other| unreadable())?;
     let is_name = ask.follower.len() == 8 && ask.follower.bytes().all(|byte| byte.is_ascii_lowercase());
-    if !is_name || ask.stale_ms < 0 || ask.version.len() > 64 || ask.version.contains(|it: char| it.is_control()) {
+    if !is_name
+        || ask.stale_ms < 0
+        || ask.asked < 0
+        || ask.version.len() > 64
+        || ask.version.contains(|it: char| it.is_control())
+    {
         return Err(unreadable());
     }
     Ok((format!("follower_{}_{}", caller.key.id(), ask.follower), ask))

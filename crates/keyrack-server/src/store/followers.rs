@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyrack::feed::{Lease as Granted, Line, News, Told};
+use keyrack::feed::{Line, News, Told};
 
 use super::feed::{MOST_AT_ONCE, Spot};
-use super::{Beat, LEASE, Need, Store, StoreError, sql};
+use super::membership::lease_of_follower;
+use super::{Beat, Need, Store, StoreError, sql};
 
 /// How long a follower waits for news: as long as a node between two heartbeats.
 const PATIENCE: Duration = super::HEARTBEAT;
@@ -48,50 +49,31 @@ impl Store {
         id: String,
         cursor: &str,
         stale_limit: Duration,
-        version: String,
+        (asked, version): (i64, String),
     ) -> Result<Told, StoreError> {
         let nothing = Told { cursor: None, seq: 0, news: Vec::new(), lease: None };
         let Some((known, spot)) = self.read_cursor(cursor) else { return Ok(nothing) };
         let stale_limit = stale_limit.min(self.membership_limit());
         let stale_ms = i64::try_from(stale_limit.as_millis()).unwrap_or(i64::MAX);
-        let was_listed = self.hear(Beat { id, seq: known, beats: 1, stale_ms, version }).await?;
+        let was_listed = self.hear(Beat { id, seq: known, beats: asked, stale_ms, version }).await?;
         if was_listed {
             let _came = tokio::time::timeout(PATIENCE, self.in_force.feed.more_than(spot)).await.is_ok();
         }
         // In this order: all that is known by the lease and at the position is among the news.
-        let (lease, seq) = (self.lease_of_follower(stale_limit), self.verifier.index().position());
+        let (own, seq) = (self.verifier.index().lease(), self.verifier.index().position());
         let Some((news, behind)) = self.in_force.feed.since(spot) else { return Ok(nothing) };
         // What is told in parts is all of it only with the last.
         let is_all = news.len() < MOST_AT_ONCE;
-        let lease = lease.filter(|_| was_listed && is_all);
+        let lease = lease_of_follower(own, self.clock.uptime(), stale_limit).filter(|_| was_listed && is_all);
         let seq = if is_all { seq } else { known };
         Ok(Told { cursor: Some(self.cursor(seq, behind)), seq, news, lease })
-    }
-
-    /// A follower's lease: no longer than what is left of this process's own.
-    fn lease_of_follower(&self, stale_limit: Duration) -> Option<Granted> {
-        let now = Duration::from_micros(self.clock.uptime().0);
-        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let (age, fresh, trusted) = match self.verifier.index().lease() {
-            // It cannot be old.
-            None => (Duration::ZERO, LEASE, stale_limit),
-            Some(own) if own.trusted_until <= now => return None,
-            Some(own) => (
-                now.saturating_sub(own.heard),
-                own.fresh_until.saturating_sub(now),
-                own.trusted_until.saturating_sub(now),
-            ),
-        };
-        let (fresh, trusted) = (milliseconds(fresh.min(stale_limit)), milliseconds(trusted.min(stale_limit)));
-        // Rounded against the follower.
-        Some(Granted { age: milliseconds(age) + 1, fresh, trusted })
     }
 
     /// Writes that a follower is alive and how far it has come; false if it was not listed.
     async fn hear(self: &Arc<Self>, beat: Beat) -> Result<bool, StoreError> {
         let mut writing = self.begin_beside(Need::Ordinary).await?;
         let on = writing.connection()?;
-        let was_listed = sql::beat(on, &beat.id, beat.seq).await?;
+        let was_listed = sql::beat(on, &beat).await?;
         if !was_listed {
             sql::enlist(on, &beat).await?;
         }

@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use keyrack::{Holder, KeyId};
 use serde::{Deserialize, Serialize};
 
-use super::nodes::{Effective, HEARTBEAT};
 use super::writing::By;
+use super::{Effective, HEARTBEAT};
 use super::{Need, Store, StoreError};
 use crate::actor::{Actor, ActorKind};
 use crate::canonical::Canonical;

@@ -1,164 +1,17 @@
-//! Several processes on one store: how each proves that what it knows is young, and how a change finds out that all of them have it.
-//!
-//! A node renews its lease by a *committed write*: its heartbeat reads what was changed, says how far it has come, and commits. A read
-//! proves nothing, for a database that was cut off from its standby still answers reads. Whoever waits for a change to be everywhere
-//! therefore waits until each node on the list has come that far, or has been silent for longer than its lease can last.
+//! Several processes on one store: how each takes its place, follows the log, and how a change finds out that all of them have it.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex as Lock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
-
-use super::database::{Connection, Database, Others};
+use super::database::Database;
+use super::database::Others;
+use super::membership::{Beat, Effective, HEARTBEAT, LEASE, Node, Pending, lease_of, silent_for_too_long, stale_limit};
 use super::{Need, Store, StoreError, former, sql};
 use crate::clock::{Timestamp, Uptime};
-use crate::random::{Random, bytes};
 
-/// How long a lease is fresh.
-pub const LEASE: Duration = Duration::from_secs(2);
-/// How often it is renewed.
-pub const HEARTBEAT: Duration = Duration::from_millis(250);
 /// Heartbeats are at least so far apart, however much is changed.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 /// How often somebody who waits looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-
-/// What a node says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Beat {
-    /// Which one; another after every start.
-    pub id: String,
-    /// How far in the log of changes it has come.
-    pub seq: i64,
-    /// How often it has said so.
-    pub beats: i64,
-    /// For how many milliseconds after a heartbeat it answers without another.
-    pub stale_ms: i64,
-    /// The version of its program.
-    pub version: String,
-}
-
-/// Whether a node may answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lease {
-    /// It has heard from the database just now.
-    Fresh,
-    /// It has not, but not for longer than its operator allows: it answers, and says so.
-    Stale,
-    /// It answers nothing.
-    Expired,
-}
-
-/// A node as another sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
-    /// What it says of itself.
-    pub beat: Beat,
-    /// How long ago it was last heard of, as far as this process knows.
-    pub silent: Duration,
-    /// Whether it is this one.
-    pub is_own: bool,
-}
-
-impl Node {
-    /// Whether it may answer.
-    pub fn lease(&self) -> Lease {
-        if self.silent <= LEASE {
-            Lease::Fresh
-        } else if self.silent <= stale_limit(&self.beat) {
-            Lease::Stale
-        } else {
-            Lease::Expired
-        }
-    }
-}
-
-/// How far a change has reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effective {
-    /// Every node has it, or answers nothing any more.
-    All,
-    /// These do not have it yet, for all that is known.
-    Partial(Vec<Pending>),
-}
-
-/// A node that may not have a change yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pending {
-    /// Which one.
-    pub node: String,
-    /// When it answers nothing any more unless it has the change.
-    pub until: Timestamp,
-}
-
-/// This process among the others. Nothing of it is used where a store is one process's alone.
-pub(super) struct Membership {
-    id: String,
-    data_dir: PathBuf,
-    stale_limit: Duration,
-    /// The connection of the heartbeat.
-    heart: Mutex<Option<Connection>>,
-    seen: Lock<Seen>,
-    /// The newest list, and when it was asked for: so that many who wait ask once.
-    list: Mutex<(Uptime, Vec<Beat>)>,
-}
-
-/// Each node's newest heartbeat and when it was first seen here.
-type Seen = HashMap<String, (Beat, Uptime)>;
-
-impl Membership {
-    pub(super) fn new(stale_limit: Duration, data_dir: &Path, random: &dyn Random) -> Self {
-        let drawn: [u8; 5] = bytes(random);
-        let id = format!("node_{}", data_encoding::BASE32_NOPAD.encode(&drawn).to_lowercase());
-        Self {
-            id,
-            data_dir: data_dir.to_owned(),
-            stale_limit,
-            heart: Mutex::default(),
-            seen: Lock::default(),
-            list: Mutex::new((Uptime(0), Vec::new())),
-        }
-    }
-
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn own_beat(&self, seq: i64) -> Beat {
-        let stale_ms = i64::try_from(self.stale_limit.as_millis()).unwrap_or(i64::MAX);
-        Beat { id: self.id.clone(), seq, beats: 1, stale_ms, version: env!("CARGO_PKG_VERSION").to_owned() }
-    }
-
-    /// The nodes of a list, each with how long it has been silent. An older list that comes late does not put a newer one back.
-    fn judge(&self, list: Vec<Beat>, now: Uptime) -> Vec<Node> {
-        let mut seen = self.seen();
-        seen.retain(|id, _| list.iter().any(|beat| beat.id == *id));
-        let mut node = |beat: Beat| {
-            let known = seen.entry(beat.id.clone()).or_insert_with(|| (beat.clone(), now));
-            if known.0.beats < beat.beats {
-                *known = (beat.clone(), now);
-            }
-            self.node(beat, known.1, now)
-        };
-        list.into_iter().map(&mut node).collect()
-    }
-
-    /// The nodes that were on the newest list, for when there is none.
-    fn known(&self, now: Uptime) -> Vec<Node> {
-        self.seen().values().map(|(beat, since)| self.node(beat.clone(), *since, now)).collect()
-    }
-
-    fn node(&self, beat: Beat, since: Uptime, now: Uptime) -> Node {
-        Node { silent: Duration::from_micros(now.microseconds_since(since)), is_own: beat.id == self.id, beat }
-    }
-}
-
-/// After how much silence a node cannot be answering any more: a little more than it allows itself, as no two clocks go alike.
-fn stale_limit(beat: &Beat) -> Duration {
-    Duration::from_millis(beat.stale_ms.unsigned_abs()).mul_f64(1.05)
-}
 
 impl Store {
     /// One heartbeat: brings into force what was changed, says so, and renews the lease.
@@ -178,6 +31,7 @@ impl Store {
             }
         };
         let began = self.clock.uptime();
+        members.begin_beat();
         connection.begin_write().await?;
         let seq = match self.catch_up(&mut connection).await {
             Err(error @ StoreError::Damaged { .. }) => {
@@ -187,23 +41,17 @@ impl Store {
             }
             outcome => outcome?,
         };
-        // Who asked for the list before this node was on it did not wait for it: so its first heartbeat lists it, and only those after
-        // that are a lease.
-        let was_listed = sql::beat(&mut connection, &members.id, seq).await?;
+        let beat = members.own_beat(seq);
+        let was_listed = sql::beat(&mut connection, &beat).await?;
         if !was_listed {
-            sql::enlist(&mut connection, &members.own_beat(seq)).await?;
+            sql::enlist(&mut connection, &beat).await?;
         }
         let list = sql::nodes(&mut connection).await?;
         connection.commit(Others::NeedNotKnow).await?;
-        if was_listed {
-            let heard = Duration::from_micros(began.0);
-            let (fresh_until, trusted_until) = (heard + LEASE.min(members.stale_limit), heard + members.stale_limit);
-            self.verifier.index().renew(keyrack::Lease { heard, fresh_until, trusted_until });
+        if let Some(lease) = lease_of(began, was_listed, members.stale_limit) {
+            self.verifier.index().renew(lease);
         }
-        // Only this shows for certain that a node answers nothing: it cannot renew a lease any more without being listed anew. One that
-        // is just doing so holds its row, and is not struck off.
-        let nodes = members.judge(list, self.clock.uptime());
-        for Node { beat, .. } in nodes.into_iter().filter(|node| !node.is_own && node.lease() == Lease::Expired) {
+        for beat in silent_for_too_long(members.judge(list, self.clock.uptime())) {
             if sql::strike_off(&mut connection, &beat.id, beat.beats).await? {
                 tracing::warn!(node = beat.id, "a node was silent for longer than its lease, and is off the list");
             }
@@ -263,8 +111,7 @@ impl Store {
     }
 
     async fn strike_off_expired(self: &std::sync::Arc<Self>) -> Result<(), StoreError> {
-        let nodes = self.nodes().await?;
-        for Node { beat, .. } in nodes.into_iter().filter(|node| !node.is_own && node.lease() == Lease::Expired) {
+        for beat in silent_for_too_long(self.nodes().await?) {
             let mut writing = self.begin(Need::Ordinary).await?;
             let is_off = sql::strike_off(writing.connection()?, &beat.id, beat.beats).await?;
             writing.commit().await?;
@@ -388,12 +235,4 @@ pub async fn is_in_use(database: &Database) -> Result<bool, StoreError> {
     let before = sql::nodes(&mut connection).await?;
     tokio::time::sleep(HEARTBEAT * 4).await;
     Ok(sql::nodes(&mut connection).await? != before)
-}
-
-impl Node {
-    /// Whether it cannot answer any more as if a change had not been made, `waited` after that was committed: it has the change, or
-    /// every lease is over that it may have begun before.
-    fn is_done_with(&self, seq: i64, waited: Duration) -> bool {
-        self.is_own || self.beat.seq >= seq || waited > stale_limit(&self.beat)
-    }
 }

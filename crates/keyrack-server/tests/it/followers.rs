@@ -180,13 +180,18 @@ fn a_follower_that_says_nothing_is_named_until_its_lease_is_over() {
     let (id, _) = server.create(&json!({"name": "key"}));
     let first = server.call("GET", "/api/follower/snapshot", &follower_key, None).text;
     let begin: Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+    let asked = std::cell::Cell::new(0);
     let ask = |follower: &str, cursor: &Value| {
-        let ask = json!({"follower": follower, "cursor": cursor, "stale_ms": 600_000, "version": "0"});
+        asked.set(asked.get() + 1);
+        let ask =
+            json!({"follower": follower, "asked": asked.get(), "cursor": cursor, "stale_ms": 600_000, "version": "0"});
         server.call("POST", "/api/follower/news", &follower_key, Some(&ask))
     };
     assert_eq!(ask("abcdefgh", &begin["cursor"]).json()["lease"], Value::Null, "the first lists it");
     let told = ask("abcdefgh", &begin["cursor"]).json();
     assert!(told["lease"]["trusted"].as_u64().unwrap() <= 4_000, "no longer than the server allows: {told}");
+    asked.set(asked.get() - 1);
+    assert_eq!(ask("abcdefgh", &begin["cursor"]).json()["lease"], Value::Null, "an old question is no sign of life");
     let began = Instant::now();
     let revoked = server.call("DELETE", &format!("{KEYS}/{id}"), &server.admin, None).json();
     assert_eq!(revoked["effective"], "partial", "{revoked}");

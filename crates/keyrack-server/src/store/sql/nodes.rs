@@ -1,17 +1,19 @@
 //! The processes that answer from a shared store.
 
 use super::{Connection, DatabaseError, Statement};
-use crate::store::nodes::Beat;
+use crate::store::Beat;
 
-/// Says that a node is alive and how far it has come; false if it is not listed.
-pub(in crate::store) async fn beat(on: &mut Connection, id: &str, seq: i64) -> Result<bool, DatabaseError> {
-    let beat = Statement::new("UPDATE nodes SET seq = $1, beats = beats + 1 WHERE id = $2");
-    Ok(beat.bind(seq).bind(id).execute(on).await? == 1)
+/// Says that a node is alive and how far it has come; false if it is not listed, or has said something later already.
+pub(in crate::store) async fn beat(on: &mut Connection, node: &Beat) -> Result<bool, DatabaseError> {
+    let beat = Statement::new("UPDATE nodes SET seq = $1, beats = $2 WHERE id = $3 AND beats < $2");
+    Ok(beat.bind(node.seq).bind(node.beats).bind(&node.id).execute(on).await? == 1)
 }
 
-/// Lists a node.
+/// Lists a node, unless it is.
 pub(in crate::store) async fn enlist(on: &mut Connection, node: &Beat) -> Result<(), DatabaseError> {
-    let enlist = Statement::new("INSERT INTO nodes (id, seq, beats, stale_ms, version) VALUES ($1, $2, $3, $4, $5)");
+    let enlist = Statement::new(
+        "INSERT INTO nodes (id, seq, beats, stale_ms, version) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+    );
     let enlist = enlist.bind(&node.id).bind(node.seq).bind(node.beats).bind(node.stale_ms).bind(&node.version);
     enlist.execute(on).await.map(|_| ())
 }
