@@ -19,17 +19,19 @@ pub(crate) mod sync;
 mod table;
 mod uses;
 
+use std::cell::OnceCell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use self::grants::Grant;
+use self::grants::{Grant, Limits, Summary};
 use self::record::Record;
 use self::sync::{AtomicBool, AtomicI64, AtomicU64, Guard, Ordering};
 use self::table::{Books, Table};
 pub(crate) use self::uses::Outcome;
 pub use self::uses::{QuotaCount, Uses};
 use crate::{
-    Details, Holder, KeyDigest, KeyId, KeyRecord, LimitState, Now, OrganizationId, PolicyVersion, Unavailable,
+    Holder, KeyDigest, KeyId, KeyRecord, Limit, LimitState, Now, OrganizationId, Permissions, PolicyVersion,
+    Unavailable,
 };
 
 /// What happened to a key. Of two changes to one key the higher version holds; revocation holds whatever the order.
@@ -92,41 +94,70 @@ pub(crate) enum Seen<'t> {
     Absent,
 }
 
+/// How much of what a key may do is looked at before it is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Whom it speaks for, its reach and its limits.
+    Summary,
+    /// All: a permission is asked for.
+    Whole,
+}
+
 /// A key that was not revoked.
 pub(crate) struct Live<'t> {
     number: u32,
-    version: u32,
     record: Record<'t>,
-    grant: Guard<Option<Arc<Grant>>>,
+    summary: Summary,
+    /// With its version. Looked at together with the summary, or when it is asked for.
+    whole: OnceCell<Option<(u32, Guard<Option<Arc<Grant>>>)>>,
+    table: &'t Table,
     pub(crate) is_suspended: bool,
 }
 
 impl Live<'_> {
+    #[inline]
     pub(crate) fn id(&self) -> KeyId {
         self.record.id()
     }
 
-    /// Whom it speaks for. Nothing if the index has no grant for it, which does not happen: then nobody is let through.
-    pub(crate) fn holder(&self) -> Option<Holder> {
-        Some(self.record.holder(self.grant.as_deref()?.standing))
+    /// Whom it speaks for.
+    #[inline]
+    pub(crate) fn holder(&self) -> Holder {
+        self.record.holder(self.summary.standing)
     }
 
-    pub(crate) fn reach(&self) -> PolicyVersion {
-        self.grant.as_deref().map_or(PolicyVersion(0), |grant| grant.reach)
+    #[inline]
+    pub(crate) const fn reach(&self) -> PolicyVersion {
+        self.summary.reach
     }
 
+    /// Whether it holds a permission. Whoever judges by it has looked the key up with [`Depth::Whole`].
     pub(crate) fn holds(&self, permission: &str) -> bool {
-        self.grant.as_deref().is_some_and(|grant| grant.permissions.hold(permission))
+        self.permissions().is_some_and(|permissions| permissions.hold(permission))
     }
 
-    /// What is told of it with a verdict.
-    pub(crate) fn details(&self) -> Option<Details<'_>> {
-        let grant = self.grant.as_deref()?;
-        Some(Details { permissions: &grant.permissions, limits: grant.limits.limits() })
+    /// What it holds besides its role, if that is anything; nothing if it was revoked meanwhile.
+    pub(crate) fn permissions(&self) -> Option<&Permissions> {
+        if self.summary.has_permissions { self.grant().map(|grant| &grant.permissions) } else { None }
+    }
+
+    /// Its limits; none if it was revoked meanwhile.
+    pub(crate) fn limits(&self) -> &[Limit] {
+        self.grant().map_or(&[], |grant| grant.limits.limits())
+    }
+
+    fn grant(&self) -> Option<&Grant> {
+        self.versioned_grant().map(|(_, grant)| grant)
+    }
+
+    fn versioned_grant(&self) -> Option<(u32, &Grant)> {
+        let (version, grant) = self.whole.get_or_init(|| self.table.read(self.record)).as_ref()?;
+        Some((*version, grant.as_deref()?))
     }
 
     fn whole(&self) -> Option<KeyRecord> {
-        Some(self.record.whole(self.version, self.grant.as_deref()?))
+        let (version, grant) = self.versioned_grant()?;
+        Some(self.record.whole(version, grant))
     }
 }
 
@@ -265,7 +296,7 @@ impl Index {
         if !self.is_loaded() {
             return Err(Unavailable::NotLoaded);
         }
-        Ok(match self.see(digest) {
+        Ok(match self.see(digest, Depth::Whole) {
             Seen::Live(live) => match live.whole() {
                 Some(record) if live.is_suspended => Lookup::Suspended(record),
                 Some(record) => Lookup::Live(record),
@@ -278,8 +309,8 @@ impl Index {
 
     /// Looks a digest up, and copies nothing.
     #[inline]
-    pub(crate) fn see(&self, digest: &KeyDigest) -> Seen<'_> {
-        self.table.find(digest.words())
+    pub(crate) fn see(&self, digest: &KeyDigest, depth: Depth) -> Seen<'_> {
+        self.table.find(digest.words(), depth)
     }
 
     /// Begins to fetch what [`Index::see`] will look at first. The result means nothing.
@@ -302,7 +333,15 @@ impl Index {
     /// its end, or with the one that refused.
     #[inline]
     pub(crate) fn charge(&self, live: &Live<'_>, cost: u32, now: Now) -> Result<Option<LimitState>, LimitState> {
-        let plan = live.grant.as_deref().map_or(&[][..], |grant| grant.limits.limits());
+        match live.summary.limits {
+            Limits::None => Ok(None),
+            Limits::OneRate(rate) => rate.charge(0, live.record.cell(), cost, now).map(Some),
+            Limits::Others => self.charge_all(live, cost, now),
+        }
+    }
+
+    fn charge_all(&self, live: &Live<'_>, cost: u32, now: Now) -> Result<Option<LimitState>, LimitState> {
+        let plan = live.grant().map_or(&[][..], |grant| grant.limits.limits());
         let mut nearest: Option<LimitState> = None;
         for (at, limit) in plan.iter().enumerate() {
             let Some(cell) = self.table.cell(live.record, at) else { continue };
@@ -343,7 +382,7 @@ impl Index {
 
     /// Counts a quota on from what was collected before a restart. Nothing happens if the key has no such quota any more.
     pub fn restore_quota(&self, digest: &KeyDigest, quota: &QuotaCount) {
-        if let Seen::Live(live) = self.see(digest) {
+        if let Seen::Live(live) = self.see(digest, Depth::Whole) {
             self.table.restore_quota(&live, quota);
         }
     }

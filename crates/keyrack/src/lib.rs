@@ -45,6 +45,7 @@ mod decision;
 mod digest;
 #[cfg(feature = "serde")]
 pub mod feed;
+mod in_force;
 mod index;
 mod key;
 #[cfg(feature = "tower")]

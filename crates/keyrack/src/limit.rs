@@ -56,6 +56,15 @@ pub struct Limit {
     interval: u64,
 }
 
+/// What of a limit that is a rate is looked at when it is charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate {
+    /// Nanoseconds in which one use is won back.
+    pub(crate) interval: u64,
+    /// Most uses at once.
+    pub(crate) burst: u64,
+}
+
 /// A limit that cannot be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadLimit {
@@ -162,6 +171,14 @@ impl Limit {
         }
     }
 
+    /// What is charged, if it is a rate.
+    pub(crate) const fn rate(&self) -> Option<Rate> {
+        match self.period {
+            Period::Seconds(_) => Some(Rate { interval: self.interval, burst: self.burst }),
+            Period::Calendar(_) => None,
+        }
+    }
+
     /// The length of the period in seconds; of a quota, that of the window that `now` is in.
     pub fn period_seconds(&self, now: Now) -> u64 {
         match self.period {
@@ -178,7 +195,7 @@ impl Limit {
     /// `at` is the limit's place among those of the key, for what is told of it.
     pub(crate) fn charge(&self, at: usize, cell: &AtomicU64, cost: u32, now: Now) -> Result<LimitState, LimitState> {
         match self.period {
-            Period::Seconds(_) => charge_rate(at, cell, (self.interval, self.burst), cost.into(), now),
+            Period::Seconds(_) => Rate { interval: self.interval, burst: self.burst }.charge(at, cell, cost, now),
             Period::Calendar(window) => charge_quota(at, cell, (self.limit, window), cost.into(), now),
         }
     }
@@ -231,35 +248,33 @@ impl fmt::Display for Period {
     }
 }
 
-/// The cell holds the time at which all tokens are there again, in nanoseconds of the boot-time clock.
-fn charge_rate(
-    at: usize,
-    cell: &AtomicU64,
-    (interval, burst): (u64, u64),
-    cost: u64,
-    now: Now,
-) -> Result<LimitState, LimitState> {
-    let now = u64::try_from(now.boot.as_nanos()).unwrap_or(u64::MAX >> 2);
-    let latest = now + burst * interval;
-    let state = |full_again: u64, retry_after: u64| LimitState {
-        at,
-        limit: burst,
-        remaining: (latest - full_again) / interval,
-        reset: (full_again - now).div_ceil(NANOS),
-        retry_after: retry_after.div_ceil(NANOS),
-        is_quota: false,
-    };
-    let mut known = cell.load(Ordering::Relaxed);
-    loop {
-        // Later than any charge of this limit could have made it: left behind by another limit.
-        let full_again = if known > latest { now } else { known.max(now) };
-        let then = full_again.saturating_add(cost.saturating_mul(interval));
-        if then > latest {
-            return Err(state(full_again, (then - latest).max(1)));
-        }
-        match cell.compare_exchange_weak(known, then, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => return Ok(state(then, 0)),
-            Err(newer) => known = newer,
+impl Rate {
+    /// [`Limit::charge`] of a rate. The cell holds the time at which all tokens are there again, in nanoseconds of the boot-time clock.
+    #[inline]
+    pub(crate) fn charge(self, at: usize, cell: &AtomicU64, cost: u32, now: Now) -> Result<LimitState, LimitState> {
+        let Self { interval, burst } = self;
+        let now = u64::try_from(now.boot.as_nanos()).unwrap_or(u64::MAX >> 2);
+        let latest = now + burst * interval;
+        let state = |full_again: u64, retry_after: u64| LimitState {
+            at,
+            limit: burst,
+            remaining: (latest - full_again) / interval,
+            reset: (full_again - now).div_ceil(NANOS),
+            retry_after: retry_after.div_ceil(NANOS),
+            is_quota: false,
+        };
+        let mut known = cell.load(Ordering::Relaxed);
+        loop {
+            // Later than any charge of this limit could have made it: left behind by another limit.
+            let full_again = if known > latest { now } else { known.max(now) };
+            let then = full_again.saturating_add(u64::from(cost).saturating_mul(interval));
+            if then > latest {
+                return Err(state(full_again, (then - latest).max(1)));
+            }
+            match cell.compare_exchange_weak(known, then, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(state(then, 0)),
+                Err(newer) => known = newer,
+            }
         }
     }
 }

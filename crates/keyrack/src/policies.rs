@@ -128,6 +128,11 @@ pub(crate) struct Routed<'p> {
 }
 
 impl Routed<'_> {
+    /// Whether what a key holds decides too.
+    pub(crate) const fn asks_for_permission(&self) -> bool {
+        self.route.permission.is_some()
+    }
+
     /// May a live key of that scope and role make the request?
     #[inline]
     pub(crate) fn judge(&self, live: &Live<'_>, (scope, role): (Scope, ProjectRole)) -> Result<RouteNumber, NoPass> {

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
 use crate::decision::{Reach, decide_use};
-use crate::index::{Live, Outcome, Seen};
+use crate::in_force::InForce;
+use crate::index::{Depth, Live, Outcome, Seen};
 use crate::policies::{NoPass, Routed};
 use crate::policy::RouteNumber;
 use crate::{
@@ -96,13 +95,21 @@ pub struct About {
     pub holder: Holder,
 }
 
-/// What may be told of a key and is of any length: lent while the verdict is given, so that nothing is copied for it.
-#[derive(Clone, Copy, Debug)]
-pub struct Details<'v> {
+/// What may be told of a key and is of any length: lent while the verdict is given, so that nothing is copied for it, and looked at
+/// only if somebody asks. It is as new as the verdict, or newer; empty if the key was revoked meanwhile.
+#[derive(Clone, Copy)]
+pub struct Details<'v>(&'v Live<'v>);
+
+impl<'v> Details<'v> {
     /// What it holds besides its role.
-    pub permissions: &'v Permissions,
+    pub fn permissions(&self) -> impl Iterator<Item = &'v str> {
+        self.0.permissions().into_iter().flat_map(Permissions::iter)
+    }
+
     /// Its limits, those of its installation included, in the order that [`LimitState::at`] counts in.
-    pub limits: &'v [Limit],
+    pub fn limits(&self) -> &'v [Limit] {
+        self.0.limits()
+    }
 }
 
 impl Verdict {
@@ -134,13 +141,13 @@ const AT_ONCE: usize = 16;
 #[derive(Debug)]
 pub struct Verifier {
     index: Index,
-    policies: ArcSwap<PolicySet>,
+    policies: InForce,
 }
 
 impl Verifier {
     /// A verifier over an index, which may still be filling, with the built-in policy.
     pub fn new(index: Index) -> Self {
-        Self { index, policies: ArcSwap::from_pointee(PolicySet::builtin()) }
+        Self { index, policies: InForce::new(PolicySet::builtin()) }
     }
 
     /// The index, to apply changes to.
@@ -150,12 +157,12 @@ impl Verifier {
 
     /// The policies in force.
     pub fn policies(&self) -> Arc<PolicySet> {
-        self.policies.load_full()
+        self.policies.get()
     }
 
     /// Puts policies in force: when this returns, every later verification goes by them.
     pub fn set_policies(&self, policies: PolicySet) {
-        self.policies.store(policies.into());
+        self.policies.set(policies);
     }
 
     /// May a key do what is asked? Counts the use, and takes its cost from the key's limits if it may.
@@ -167,11 +174,9 @@ impl Verifier {
     pub fn check_with<T>(&self, ask: &Ask<'_>, now: Now, see: impl FnOnce(&Verdict, Option<Details<'_>>) -> T) -> T {
         match ApiKey::digest_of(ask.key) {
             Ok(digest) => {
-                // Before the entry is fetched: this takes a lock of the bus, at which the processor would wait for it.
-                let policies = self.policies.load();
                 // While the processor waits for the key, it finds out what the policies say.
                 std::hint::black_box(self.index.fetch_entry(&digest));
-                self.check_digest(&digest, ask, &policies, now, see)
+                self.policies.with(|policies| self.check_digest(&digest, ask, policies, now, see))
             }
             Err(NotAKey) => see(&Verdict::denied(Denial::Malformed, None), None),
         }
@@ -183,13 +188,14 @@ impl Verifier {
             let digests: [Option<KeyDigest>; AT_ONCE] =
                 std::array::from_fn(|at| ApiKey::digest_of(asks.get(at)?.key).ok());
             std::hint::black_box(self.index.fetch(&digests));
-            let policies = self.policies.load();
-            for (digest, ask) in digests.iter().zip(asks) {
-                match digest {
-                    Some(digest) => self.check_digest(digest, ask, &policies, now, &mut see),
-                    None => see(&Verdict::denied(Denial::Malformed, None), None),
+            self.policies.with(|policies| {
+                for (digest, ask) in digests.iter().zip(asks) {
+                    match digest {
+                        Some(digest) => self.check_digest(digest, ask, policies, now, &mut see),
+                        None => see(&Verdict::denied(Denial::Malformed, None), None),
+                    }
                 }
-            }
+            });
         }
     }
 
@@ -205,10 +211,14 @@ impl Verifier {
             return see(&Verdict::without_key(cause.into()), None);
         }
         let routed = ask.request.map(|request| policies.route(request));
-        match self.index.see(digest) {
+        let asks_for_permission =
+            ask.permission.is_some() || matches!(&routed, Some(Ok(routed)) if routed.asks_for_permission());
+        let depth = if asks_for_permission { Depth::Whole } else { Depth::Summary };
+        let routed = routed.as_ref();
+        match self.index.see(digest, depth) {
             Seen::Live(live) => {
                 let verdict = self.check_live(&live, ask, routed, now);
-                see(&verdict, verdict.about.and(live.details()))
+                see(&verdict, verdict.about.map(|_told| Details(&live)))
             }
             Seen::Dead(record, id) => {
                 self.index.count_dead(record);
@@ -228,11 +238,11 @@ impl Verifier {
         &self,
         live: &Live<'_>,
         ask: &Ask<'_>,
-        routed: Option<Result<Routed<'_>, NoPass>>,
+        routed: Option<&Result<Routed<'_>, NoPass>>,
         now: Now,
     ) -> Verdict {
         let id = live.id();
-        let Some(holder) = live.holder() else { return Verdict::denied(Denial::Revoked, Some(id)) };
+        let holder = live.holder();
         let (outcome, use_of_it, limit) = match self.decide_and_charge(live, holder, (ask, routed), now) {
             Ok((verified, route, limit)) => (Ok(verified), Outcome::Passed(route), limit),
             Err((NoPass::Unavailable(cause), _)) => return Verdict::without_key(cause.into()),
@@ -258,7 +268,7 @@ impl Verifier {
         &self,
         live: &Live<'_>,
         holder: Holder,
-        (ask, routed): (&Ask<'_>, Option<Result<Routed<'_>, NoPass>>),
+        (ask, routed): (&Ask<'_>, Option<&Result<Routed<'_>, NoPass>>),
         now: Now,
     ) -> Result<Passed, (NoPass, Option<LimitState>)> {
         let denied = |denial: Denial| (NoPass::Denied(denial), None);
@@ -268,8 +278,11 @@ impl Verifier {
         if live.is_suspended {
             return Err(denied(Denial::Suspended));
         }
-        let route = routed.map(|routed| routed?.judge(live, (scope, role))).transpose();
-        let route = route.map_err(|no_pass| (no_pass, None))?;
+        let route = match routed {
+            Some(Ok(routed)) => Some(routed.judge(live, (scope, role)).map_err(|no_pass| (no_pass, None))?),
+            Some(Err(no_pass)) => return Err((*no_pass, None)),
+            None => None,
+        };
         match self.index.charge(live, ask.cost, now) {
             Ok(limit) => Ok((verified, route, limit)),
             Err(refused) if refused.is_quota => Err((Denial::UsageExceeded.into(), Some(refused))),

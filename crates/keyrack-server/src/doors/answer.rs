@@ -47,7 +47,7 @@ pub(super) fn limits(
             reply.field_with("x-ratelimit-reset", |out| push_number(out, state.reset));
         }
         LimitHeaders::Draft => {
-            let Some(limit) = details.and_then(|details| details.limits.get(state.at)) else { return };
+            let Some(limit) = details.and_then(|details| details.limits().get(state.at)) else { return };
             // The name is of a-z, 0-9, - and _: it needs no escape.
             let named = |out: &mut Vec<u8>| {
                 out.push(b'"');

@@ -1,6 +1,6 @@
 //! `POST /v1/verify/batch`: many questions at once, looked up together.
 
-use keyrack::Ask;
+use keyrack::{Ask, Details};
 
 use super::json::{self, Question};
 use super::{Doors, answer};
@@ -25,7 +25,7 @@ impl Doors {
             if !std::mem::take(&mut is_first) {
                 out.push(b',');
             }
-            json::write_answer(out, verdict, details, knowledge, id);
+            json::write_answer(out, verdict, details.iter().flat_map(Details::permissions), knowledge, id);
         });
         out.extend_from_slice(b"]}");
     }

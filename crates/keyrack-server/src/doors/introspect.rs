@@ -1,7 +1,7 @@
 //! `POST /v1/introspect`: OAuth 2.0 token introspection (RFC 7662), for gateways that already speak it. Only the key itself is
 //! judged. As the standard asks, not everybody may ask: only peers that are trusted as proxies.
 
-use keyrack::{Ask, Code, Holder};
+use keyrack::{Ask, Code, Details, Holder};
 use serde_json::json;
 
 use super::{Doors, answer};
@@ -23,9 +23,7 @@ impl Doors {
         };
         let ask = Ask { key: token.as_bytes(), cost: 1, ..Ask::default() };
         let verdict = self.verifier.check_with(&ask, request.now, |verdict, details| {
-            let permissions =
-                details.map_or_else(String::new, |details| details.permissions.iter().collect::<Vec<_>>().join(" "));
-            (*verdict, permissions)
+            (*verdict, details.iter().flat_map(Details::permissions).collect::<Vec<_>>().join(" "))
         });
         let (verdict, permissions) = verdict;
         let body = match (verdict.code(), verdict.about.map(|about| (about.id, about.holder))) {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use keyrack::{Ask, AskedRequest, Details, Holder, LimitState, OrganizationId, ProjectId, Verdict};
+use keyrack::{Ask, AskedRequest, Holder, LimitState, OrganizationId, ProjectId, Verdict};
 use serde::Deserialize;
 
 use super::answer;
@@ -182,13 +182,13 @@ pub(super) struct Knowledge {
     pub(super) age: Duration,
 }
 
-/// Writes what is said of a verdict.
+/// Writes what is said of a verdict; `permissions` are those of the key, where they may be told.
 ///
 /// By hand, because a batch is little else: every word of it is plain ASCII that needs no escape, permissions included.
-pub(super) fn write_answer(
+pub(super) fn write_answer<'p>(
     out: &mut Vec<u8>,
     verdict: &Verdict,
-    details: Option<Details<'_>>,
+    permissions: impl Iterator<Item = &'p str>,
     Knowledge { seq, age }: Knowledge,
     request_id: &str,
 ) {
@@ -208,7 +208,7 @@ pub(super) fn write_answer(
         push_word(out, ",\"scope\":", scope);
         push_word(out, ",\"role\":", role);
         out.extend_from_slice(b",\"permissions\":[");
-        for (at, permission) in details.iter().flat_map(|details| details.permissions.iter()).enumerate() {
+        for (at, permission) in permissions.enumerate() {
             push_word(out, if at == 0 { "" } else { "," }, Some(permission));
         }
         out.push(b']');
@@ -243,13 +243,14 @@ fn push_number(out: &mut Vec<u8>, before: &str, number: Option<u64>) {
 
 #[cfg(test)]
 mod tests {
-    use keyrack::{About, KeyId, KeyKind, Permissions, ProjectRole, Scope, VerifyError};
+    use keyrack::{About, KeyId, KeyKind, ProjectRole, Scope, VerifyError};
 
     use super::*;
 
-    fn written(verdict: &Verdict, details: Option<Details<'_>>) -> serde_json::Value {
+    fn written(verdict: &Verdict, permissions: &[&str]) -> serde_json::Value {
         let mut out = Vec::new();
-        write_answer(&mut out, verdict, details, Knowledge { seq: 7, age: Duration::ZERO }, "req_1");
+        let permissions = permissions.iter().copied();
+        write_answer(&mut out, verdict, permissions, Knowledge { seq: 7, age: Duration::ZERO }, "req_1");
         serde_json::from_slice(&out).unwrap()
     }
 
@@ -265,18 +266,17 @@ mod tests {
         let limit = LimitState { at: 0, limit: 10, remaining: 9, reset: 60, retry_after: 0, is_quota: false };
         let denied = Err(VerifyError::Denied { denial: keyrack::Denial::RateLimited, key: None });
         let verdict = Verdict { outcome: denied, about: Some(About { id: KeyId(4), holder }), limit: Some(limit) };
-        let permissions = Permissions::new(["files:read", "files:write"]);
         let expected = serde_json::json!({
             "valid": false, "code": "RATE_LIMITED", "key_id": 4, "project_id": 5, "organization_id": 6,
             "scope": "secret", "role": "editor", "permissions": ["files:read", "files:write"],
             "ratelimit": {"limit": 10, "remaining": 9, "reset": 60}, "seq": 7, "age_ms": 0, "request_id": "req_1",
         });
-        assert_eq!(written(&verdict, Some(Details { permissions: &permissions, limits: &[] })), expected);
+        assert_eq!(written(&verdict, &["files:read", "files:write"]), expected);
 
         let about = Some(About { id: KeyId(4), holder: Holder::Operator });
-        let operator = written(&Verdict { outcome: denied, about, limit: None }, None);
+        let operator = written(&Verdict { outcome: denied, about, limit: None }, &[]);
         assert!(operator["project_id"].is_null() && operator["role"].is_null() && operator.get("ratelimit").is_none());
-        let unknown = written(&Verdict { outcome: denied, about: None, limit: None }, None);
+        let unknown = written(&Verdict { outcome: denied, about: None, limit: None }, &[]);
         assert!(unknown.get("key_id").is_none());
     }
 }

@@ -1,5 +1,7 @@
 //! `POST /v1/verify`: a question as JSON, for whatever has no gateway in front of it.
 
+use keyrack::Details;
+
 use super::json;
 use super::{Doors, answer};
 use crate::wire::{Reply, Request};
@@ -20,7 +22,7 @@ impl Doors {
             let code = verdict.code();
             reply.set_status(code.status());
             answer::retry_after(reply, code, verdict.limit.as_ref());
-            json::write_answer(reply.body(), verdict, details, knowledge, id);
+            json::write_answer(reply.body(), verdict, details.iter().flat_map(Details::permissions), knowledge, id);
         });
     }
 }

@@ -1,9 +1,7 @@
 //! One key in one cache line, and how it is read while it is being changed.
 
-use std::sync::Arc;
-
-use super::grants::{Grant, Grants, Standing};
-use super::sync::{AtomicU64, Guard, Ordering, fence};
+use super::grants::{Grant, Standing};
+use super::sync::{AtomicU64, Ordering, fence};
 use crate::{Holder, KeyId, KeyRecord, OrganizationId, ProjectId};
 
 /// One key: eight words of a cache line, nothing in them variable in length.
@@ -41,12 +39,6 @@ const MOST_ID: u64 = (1 << ID_BITS) - 1;
 const LIVE: u64 = 1;
 const DEAD: u64 = 2;
 const SLOT_BITS: u32 = 30;
-
-/// What a record says of its key.
-pub(super) enum Read {
-    Live { version: u32, grant: Guard<Option<Arc<Grant>>> },
-    Dead,
-}
 
 impl<'t> Record<'t> {
     pub(super) const fn new(words: &'t [AtomicU64; WORDS]) -> Self {
@@ -169,17 +161,17 @@ impl<'t> Record<'t> {
         live_facts(self.0[FACTS].load(Ordering::Relaxed))
     }
 
-    /// What it says now.
+    /// The version of a live key, and what `look` finds in the slot of its grant while that is the key's; nothing if the key is dead.
     #[inline]
-    pub(super) fn read(self, grants: &Grants) -> Read {
+    pub(super) fn read<T>(self, look: impl Fn(u32) -> Option<T>) -> Option<(u32, T)> {
         loop {
             let facts = self.0[FACTS].load(Ordering::Acquire);
-            let Some((version, slot)) = live_facts(facts) else { return Read::Dead };
-            let grant = grants.get(slot);
+            let (version, slot) = live_facts(facts)?;
+            let seen = look(slot);
             // If the slot was given to others meanwhile, the record names another one by now; see `Grants`.
             fence(Ordering::Acquire);
             if self.0[FACTS].load(Ordering::Relaxed) == facts {
-                return grant.map_or(Read::Dead, |grant| Read::Live { version, grant });
+                return seen.map(|seen| (version, seen));
             }
         }
     }

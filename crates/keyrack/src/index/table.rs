@@ -1,15 +1,16 @@
 //! The packed table and the records behind it.
 
-use std::sync::OnceLock;
+use std::cell::OnceCell;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
 use super::arena::Arena;
-use super::grants::{Grant, Grants, Tenants};
+use super::grants::{Grant, Grants, Limits, Tenants};
 use super::pages::{Lines, Words};
-use super::record::{self, Read, Record, lower, upper};
-use super::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use super::{ApplyError, KeyChange, Live, Seen};
+use super::record::{self, Record, lower, upper};
+use super::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Guard, Ordering};
+use super::{ApplyError, Depth, KeyChange, Live, Seen};
 use crate::{KeyId, KeyRecord, Limit, LimitPlan, OrganizationId};
 
 /// Records in the first chunk of them: 256 KiB.
@@ -85,15 +86,20 @@ impl Table {
 
     /// What is known of a digest.
     #[inline]
-    pub(super) fn find(&self, words: [u64; 2]) -> Seen<'_> {
+    pub(super) fn find(&self, words: [u64; 2], depth: Depth) -> Seen<'_> {
         let Some((number, record)) = self.record_of(words) else { return Seen::Absent };
-        match record.read(&self.grants) {
-            Read::Dead => Seen::Dead(number, record.id()),
-            Read::Live { version, grant } => {
-                let is_suspended = self.is_suspended(record.organization());
-                Seen::Live(Live { number, version, record, grant, is_suspended })
-            }
+        let seen = record.read(|slot| {
+            let summary = self.grants.summary(slot)?;
+            let is_enough = depth == Depth::Summary && summary.limits != Limits::Others;
+            Some((summary, if is_enough { None } else { self.grants.get(slot) }))
+        });
+        let Some((version, (summary, grant))) = seen else { return Seen::Dead(number, record.id()) };
+        let is_suspended = self.is_suspended(record.organization());
+        let whole = OnceCell::new();
+        if let Some(grant) = grant {
+            drop(whole.set(Some((version, grant))));
         }
+        Seen::Live(Live { number, record, summary, whole, table: self, is_suspended })
     }
 
     #[inline]
@@ -170,9 +176,9 @@ impl Table {
         self.records.get(number as usize).map(Record::new)
     }
 
-    /// What a record says, for who has it in hand.
-    pub(super) fn read(&self, record: Record<'_>) -> Read {
-        record.read(&self.grants)
+    /// The version of a record's key and all that it may do, for who has the record in hand; nothing if the key is dead.
+    pub(super) fn read(&self, record: Record<'_>) -> Option<(u32, Guard<Option<Arc<Grant>>>)> {
+        record.read(|slot| self.grants.get(slot))
     }
 
     /// Applies a change. Only one thread at a time may call this and what follows.
@@ -224,7 +230,7 @@ impl Table {
     ) -> Result<(), ApplyError> {
         let Some((version, slot)) = record.version_and_slot() else { return Ok(()) };
         let (known, next) = (record.id(), Grant::of(put));
-        let Read::Live { grant, .. } = record.read(&self.grants) else { return Ok(()) };
+        let Some((_, grant)) = self.read(record) else { return Ok(()) };
         let is_same_key = known == put.id && record.is_owned_as(put.holder);
         let Some(grant) = grant.as_deref().filter(|grant| is_same_key && grant.standing.kind() == next.standing.kind())
         else {
@@ -326,7 +332,7 @@ impl Table {
         let mut revoked = 0;
         for number in 0..self.len() {
             let Some(record) = self.records.get(number).map(Record::new) else { break };
-            let Read::Live { version, grant } = record.read(&self.grants) else { continue };
+            let Some((version, grant)) = self.read(record) else { continue };
             if grant.as_deref().is_some_and(|grant| is_it(&record.whole(version, grant))) {
                 drop(grant);
                 self.kill(books, record);
@@ -341,7 +347,7 @@ impl Table {
         for slot in self.entries() {
             let entry = slot.load(Ordering::Acquire);
             let Some(record) = lower(entry).checked_sub(1).and_then(|number| self.record(number)) else { continue };
-            let Read::Live { version, grant } = record.read(&self.grants) else { continue };
+            let Some((version, grant)) = self.read(record) else { continue };
             let Some(whole) = grant.as_deref().map(|grant| record.whole(version, grant)) else { continue };
             if !each(record.words(upper(entry)), whole) {
                 return;

@@ -1,7 +1,7 @@
 //! What keys were used for, counted in their records until somebody collects it.
 
 use super::Live;
-use super::record::{Read, Record, lower, upper};
+use super::record::{Record, lower, upper};
 use super::sync::{AtomicU64, Ordering};
 use super::table::Table;
 use crate::policy::RouteNumber;
@@ -92,10 +92,10 @@ impl Table {
                 return;
             }
             let (quotas, is_dead) = match self.read(record) {
-                Read::Live { grant, .. } => {
+                Some((_, grant)) => {
                     (grant.as_deref().map_or_else(Vec::new, |grant| self.quotas(record, &grant.limits)), false)
                 }
-                Read::Dead => (Vec::new(), true),
+                None => (Vec::new(), true),
             };
             let last = record.last_use();
             let (low, high) = split(last);
@@ -125,7 +125,7 @@ impl Table {
 
     /// Counts on from what was counted before a restart.
     pub(super) fn restore_quota(&self, live: &Live<'_>, quota: &QuotaCount) {
-        let Some(grant) = live.grant.as_deref() else { return };
+        let Some(grant) = live.grant() else { return };
         let is_it = |limit: &crate::Limit| {
             limit.name() == quota.name && limit.window().is_some_and(|window: Window| window.wrote(quota.counted))
         };

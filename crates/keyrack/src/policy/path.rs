@@ -87,6 +87,12 @@ static CLASSES: [Class; 256] = {
     classes
 };
 
+impl Class {
+    fn of(byte: u8) -> Self {
+        CLASSES.get(usize::from(byte)).copied().unwrap_or(Self::Foreign)
+    }
+}
+
 impl<'a> Path<'a> {
     /// Scans what a request asks for: its path, perhaps followed by `?` and a query, which is left out unread.
     ///
@@ -108,9 +114,14 @@ impl<'a> Path<'a> {
         };
         let mut ambiguous = false;
         let (mut start, mut at) = (1, 1);
-        while let Some(byte) = target.get(at) {
-            let class = CLASSES.get(usize::from(*byte)).copied().unwrap_or(Class::Foreign);
-            match class {
+        // One more than there may be, so that too many are seen.
+        let bounded = target.get(..=MOST_PATH_BYTES).unwrap_or(target);
+        loop {
+            let rest = bounded.get(at..).unwrap_or_default();
+            // Most of a path, and so in a loop of its own.
+            at += rest.iter().take_while(|byte| matches!(Class::of(**byte), Class::Plain)).count();
+            let Some(byte) = bounded.get(at) else { break };
+            match Class::of(*byte) {
                 Class::Plain => {}
                 Class::Upper => path.has_upper_case = true,
                 Class::Slash => {
@@ -131,9 +142,6 @@ impl<'a> Path<'a> {
                 Class::Foreign => return Err(BadPath::Malformed),
             }
             at += 1;
-            if at > MOST_PATH_BYTES {
-                break;
-            }
         }
         ambiguous |= target.get(at - 1) == Some(&b'.');
         path.end_segment(at)?;
