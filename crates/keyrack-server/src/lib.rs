@@ -18,6 +18,7 @@ pub mod keys;
 pub mod limits;
 pub mod list_turns;
 pub mod listing;
+pub mod metrics;
 pub mod organizations;
 pub mod place;
 pub mod policies;

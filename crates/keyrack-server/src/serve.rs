@@ -19,6 +19,7 @@ use crate::data_dir::{self, DataDirError, Lock};
 use crate::doors::{Doors, RequestIds};
 use crate::http;
 use crate::installation::{self, FirstKeys};
+use crate::metrics::{self, Watched};
 use crate::random::OsRandom;
 use crate::root_key::{RootKey, RootKeyError};
 use crate::store::{Database, Need, Schema, Store, StoreError};
@@ -71,6 +72,14 @@ pub enum ServeError {
     /// The address.
     #[error("cannot listen on {address}. Choose another with --listen")]
     Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The address of the metrics.
+    #[error("cannot listen on {address} for the metrics. Choose another with --metrics-listen")]
+    Metrics {
         /// The address.
         address: SocketAddr,
         /// Why.
@@ -225,12 +234,18 @@ pub struct Places {
     /// The address of the management API, with the port that was taken.
     pub address: SocketAddr,
     doors: Bound,
+    metrics: Option<TcpListener>,
 }
 
 impl Places {
     /// The address of the verification doors, with the port that was taken, if there is one.
     pub const fn doors_address(&self) -> Option<SocketAddr> {
         self.doors.address()
+    }
+
+    /// The address of the metrics, with the port that was taken, if there is one.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local_addr().ok()
     }
 }
 
@@ -244,7 +259,10 @@ pub fn bind(config: &Config) -> Result<Places, ServeError> {
     let management = TcpListener::bind(address).map_err(failed)?;
     let address = management.local_addr().map_err(failed)?;
     let doors = wire::bind(&wire_settings(config)).map_err(ServeError::Doors)?;
-    Ok(Places { management, address, doors })
+    let metrics = config
+        .metrics
+        .map(|address| TcpListener::bind(address).map_err(|source| ServeError::Metrics { address, source }));
+    Ok(Places { management, address, doors, metrics: metrics.transpose()? })
 }
 
 fn wire_settings(config: &Config) -> WireSettings {
@@ -289,6 +307,10 @@ pub async fn run(
         let usage = Arc::clone(&usage);
         async move { usage.run().await }
     });
+    if let Some(listener) = places.metrics {
+        let watched = Watched { store: Arc::clone(&store), clock: Arc::new(SystemClock) };
+        tokio::spawn(watch(listener, watched, handle.clone()));
+    }
     tokio::spawn({
         let handle = handle.clone();
         async move {
@@ -336,6 +358,13 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Deadlines {
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let set = stream.set_nodelay(true).and_then(|()| Ok(set_tcp_user_timeout(&stream, WRITE_DEADLINE_MS)?));
         std::future::ready(set.map(|()| (stream, service)))
+    }
+}
+
+/// Without metrics, keys are verified all the same.
+async fn watch(listener: TcpListener, watched: Watched, handle: Handle<SocketAddr>) {
+    if let Err(error) = metrics::serve(listener, watched, handle).await {
+        tracing::error!(%error, "the metrics are not served");
     }
 }
 

@@ -21,13 +21,14 @@ mod nodes;
 mod reading;
 mod relied_on;
 mod sql;
+mod standing;
 mod transaction;
 mod usage;
 mod writing;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use keyrack::{Index, Limit, Verifier};
 use tokio::sync::Mutex;
@@ -48,6 +49,7 @@ pub use self::membership::{Beat, Effective, HEARTBEAT, LEASE, Lease, Node, Pendi
 pub use self::nodes::is_in_use;
 pub use self::reading::{Beneath, Find, PublicKeys, Rows};
 pub use self::sql::{Row, Table};
+pub use self::standing::Standing;
 use self::transaction::WriterState;
 pub use self::transaction::{Need, Writing};
 pub use self::writing::By;
@@ -90,6 +92,8 @@ pub struct Store {
     root_check_key: MacKey,
     ballast: Arc<Ballast>,
     journal: Journal,
+    /// How often everything was loaded anew.
+    reloads: AtomicU64,
     clock: Arc<dyn Clock>,
 }
 
@@ -174,6 +178,7 @@ impl Store {
             root_check_key: root_key.derive("keyrack root key check v1"),
             ballast: Arc::new(Ballast::new(data_dir)),
             journal: Journal::of(data_dir, root_key.derive("keyrack journal v1")),
+            reloads: AtomicU64::new(0),
             clock,
         }
     }

@@ -91,7 +91,7 @@ pub(super) async fn run(command: HostCommand, before: Flags) -> Result<(), Box<d
 async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     telemetry::start(config.log_level, config.log_format);
     let places = serve::bind(config)?;
-    let (address, doors) = (places.address, places.doors_address());
+    let (address, doors, metrics) = (places.address, places.doors_address(), places.metrics_address());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut installation = serve::open(config).await?;
@@ -104,6 +104,9 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     }
     if let Some(socket) = &config.verify.socket {
         print(&format!("Verifying at unix:{}", socket.display()))?;
+    }
+    if let Some(metrics) = metrics {
+        print(&format!("Metrics at http://{metrics}/metrics"))?;
     }
     // The last line: whoever waits for it may read no further.
     print(&format!("Listening on http://{address}, reference at http://{}/docs", reachable(address)))?;
@@ -210,7 +213,8 @@ fn describe(config: &Config) -> String {
     };
     let settings = [
         ("listen", config.listen.to_string()),
-        ("verify_listen", config.verify.listen.map_or_else(|| "off".to_owned(), |address| address.to_string())),
+        ("metrics_listen", or_off(config.metrics)),
+        ("verify_listen", or_off(config.verify.listen)),
         ("verify_socket", config.verify.socket.as_deref().map_or_else(String::new, |path| path.display().to_string())),
         ("verify_threads", config.verify.threads.map_or_else(|| "cores".to_owned(), |threads| threads.to_string())),
         ("trusted_proxies", config.trusted_proxies.to_string()),
@@ -228,6 +232,10 @@ fn describe(config: &Config) -> String {
         ("rate_limit_addresses", config.limits.addresses_per_second.to_string()),
     ];
     settings.map(|(name, value)| format!("  {name:<20}  {value}")).join("\n")
+}
+
+fn or_off(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "off".to_owned(), |address| address.to_string())
 }
 
 /// An address that can be dialled on this machine.

@@ -1,6 +1,9 @@
 //! Where settings come from, and what is wrong with them.
 
+use super::check::stale_limit;
 use super::*;
+use crate::limits::Tier;
+use crate::store::LEASE;
 
 fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()

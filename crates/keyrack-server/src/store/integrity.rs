@@ -1,6 +1,7 @@
 //! What is read is only used if it is as Keyrack wrote it.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::Ordering;
 
 use keyrack::KeyId;
 
@@ -53,6 +54,7 @@ impl Store {
         self.verifier.index().distrust();
         self.in_force.forget();
         let loaded = self.load_rows(Some(HashSet::new())).await?;
+        self.reloads.fetch_add(1, Ordering::Relaxed);
         tracing::error!(keys = loaded.keys, "everything was loaded anew");
         Ok(loaded)
     }

@@ -386,6 +386,7 @@ fn config_check_shows_flag_before_environment_before_file_before_default() {
         exit 0
         The settings are good:
           listen                127.0.0.1:3
+          metrics_listen        off
           verify_listen         127.0.0.1:8081
           verify_socket         
           verify_threads        cores

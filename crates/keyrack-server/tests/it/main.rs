@@ -40,6 +40,7 @@ mod limits;
 mod listing;
 mod members;
 mod methods;
+mod metrics;
 mod migrations;
 mod nodes;
 mod operator_keys;
