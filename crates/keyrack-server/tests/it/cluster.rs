@@ -1,154 +1,39 @@
 //! Several real servers on one PostgreSQL, while they are killed, stopped and cut off.
 
-mod history;
+pub(crate) mod history;
+pub(crate) mod nodes;
 mod proxy;
+pub(crate) mod run;
 
 use std::collections::HashMap;
-use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use rustix::process::Signal;
+use serde_json::json;
 
-use self::history::{Asked, Event, Outcome, check};
+use self::history::{Asked, Outcome, check};
+use self::nodes::{Cluster, KEYS};
 use self::proxy::Proxy;
+use self::run::Run;
 use crate::database;
-use crate::server::{self, KEYRACK, Reply, Server, keyrack};
+use crate::server::{KEYRACK, keyrack};
 
-const KEYS: &str = "/api/client/keys";
-
-/// Nodes of one store, each behind a way to the database that can be cut.
-struct Cluster {
-    nodes: Vec<Node>,
-    admin: String,
-    operator: String,
-}
-
-struct Node {
-    dir: tempfile::TempDir,
-    url: String,
-    stale_limit: &'static str,
-    proxy: Proxy,
-    server: RwLock<Option<Server>>,
-    agent: ureq::Agent,
-}
-
-impl Cluster {
-    fn new(nodes: usize, stale_limit: &'static str) -> Self {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let schema = runtime.block_on(database::new_schema());
-        let (server, rest) = database::parts(&schema);
-        let mut all: Vec<Node> = Vec::new();
-        let mut keys = None;
-        for _ in 0..nodes {
-            let proxy = Proxy::to(server);
-            let url = format!("postgres://keyrack@{}{rest}", proxy.address);
-            let dir = tempfile::tempdir().unwrap();
-            if let Some(first) = all.first() {
-                std::fs::copy(first.dir.path().join("root.key"), dir.path().join("root.key")).unwrap();
-            }
-            let config = ureq::Agent::config_builder().http_status_as_error(false);
-            let agent = config.timeout_global(Some(Duration::from_secs(8))).build().into();
-            let node = Node { dir, url, stale_limit, proxy, server: RwLock::default(), agent };
-            node.start();
-            keys.get_or_insert_with(|| node.server.read().unwrap().as_ref().unwrap().greeting.clone());
-            all.push(node);
-        }
-        let greeting = keys.unwrap();
-        let key = |prefix: &str| greeting.split_whitespace().find(|word| word.starts_with(prefix)).unwrap().to_owned();
-        Self { nodes: all, admin: key("sk_"), operator: key("op_") }
-    }
-
-    fn revoke(&self, node: usize, id: i64, patience: &str) -> Option<Reply> {
-        self.nodes[node].ask("DELETE", &format!("{KEYS}/{id}"), &self.admin, None, &[("Prefer", patience)])
-    }
-
-    /// Creates a key on a node; `None` if it is not known whether there is one.
-    fn create(&self, node: usize, name: &str) -> Option<Made> {
-        let headers = [("Idempotency-Key", name)];
-        let reply = self.nodes[node].ask("POST", KEYS, &self.admin, Some(&json!({"name": name})), &headers)?;
-        if reply.status != 200 {
-            return None;
-        }
-        let seq = reply.headers["x-keyrack-seq"].to_str().unwrap().parse().unwrap();
-        let json = reply.json();
-        Some(Made { id: json["id"].as_i64().unwrap(), value: json["value"].as_str().unwrap().to_owned(), seq })
-    }
-}
-
-struct Made {
-    id: i64,
-    value: String,
-    seq: i64,
-}
-
-impl Node {
-    fn start(&self) {
-        let mut command = keyrack(self.dir.path());
-        command.args(["--database-url", &self.url, self.stale_limit]);
-        let server = Server::try_start(command.arg("serve").stderr(Stdio::null())).expect("a node did not start");
-        *self.server.write().unwrap() = Some(server);
-    }
-
-    fn kill(&self) {
-        // Dropped: killed without a chance to say so.
-        drop(self.server.write().unwrap().take());
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(server) = self.server.read().unwrap().as_ref() {
-            kill_process(Pid::from_child(&server.child), signal).unwrap();
-        }
-    }
-
-    fn url(&self, is_door: bool) -> Option<String> {
-        let server = self.server.read().unwrap();
-        let server = server.as_ref()?;
-        if !is_door {
-            return Some(server.url.clone());
-        }
-        let line = server.greeting.lines().find_map(|line| line.strip_prefix("Verifying at "));
-        Some(line.unwrap().trim().to_owned())
-    }
-
-    fn send(&self, request: ureq::http::Request<String>) -> Option<Reply> {
-        server::reply_of(self.agent.run(request)).ok()
-    }
-
-    /// Asks the management API; `None` if no whole reply came back.
-    fn ask(
-        &self,
-        method: &str,
-        path: &str,
-        key: &str,
-        body: Option<&Value>,
-        headers: &[(&str, &str)],
-    ) -> Option<Reply> {
-        let url = format!("{}{path}", self.url(false)?);
-        server::send(&self.agent, (method, &url), key, body, headers).ok()
-    }
-
-    /// Verifies a key; it must have been known at `seq`.
-    fn verify(&self, key: &str, seq: i64) -> Outcome {
-        let Some(url) = self.url(true) else { return Outcome::CannotTell };
-        let body = json!({"key": key, "min_seq": seq}).to_string();
-        let request = ureq::http::Request::builder().method("POST").uri(format!("{url}/v1/verify")).body(body);
-        let Some(reply) = self.send(request.unwrap()) else { return Outcome::CannotTell };
-        match reply.status {
-            200 => Outcome::Accepted,
-            401 => Outcome::Denied,
-            503 => Outcome::CannotTell,
-            other => panic!("a verification was answered with {other}: {}", reply.text),
-        }
-    }
+/// Nodes of one store, and for each the way to it, which can be cut.
+fn behind_proxies(nodes: usize, stale_limit: &'static str) -> (Cluster, Vec<Proxy>) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let schema = runtime.block_on(database::new_schema());
+    let (server, rest) = database::parts(&schema);
+    let proxies: Vec<_> = (0..nodes).map(|_| Proxy::to(server)).collect();
+    let urls = proxies.iter().map(|proxy| format!("postgres://keyrack@{}{rest}", proxy.address));
+    (Cluster::start(urls, stale_limit), proxies)
 }
 
 #[test]
 fn a_commit_whose_answer_is_lost_is_done_once() {
-    let cluster = Cluster::new(2, "--stale-limit=5m");
+    let (cluster, proxies) = behind_proxies(2, "--stale-limit=5m");
     let named = |name: &str| {
         let path = format!("{KEYS}?q={name}");
         let count = || {
@@ -164,7 +49,7 @@ fn a_commit_whose_answer_is_lost_is_done_once() {
     };
     for round in 0..5 {
         let name = format!("lost-{round}");
-        cluster.nodes[0].proxy.cut_at_next_commit();
+        proxies[0].cut_at_next_commit();
         let body = json!({"name": name});
         let headers = [("Idempotency-Key", name.as_str())];
         let reply = cluster.nodes[0].ask("POST", KEYS, &cluster.admin, Some(&body), &headers).unwrap();
@@ -187,10 +72,10 @@ fn a_commit_whose_answer_is_lost_is_done_once() {
 
 #[test]
 fn without_the_database_keys_pass_until_the_stale_limit_and_then_nothing_does() {
-    let cluster = Cluster::new(1, "--stale-limit=4s");
+    let (cluster, proxies) = behind_proxies(1, "--stale-limit=4s");
     let node = &cluster.nodes[0];
     let made = cluster.create(0, "key").unwrap();
-    node.proxy.cut();
+    proxies[0].cut();
     let cut = Instant::now();
     let mut was_stale = false;
     let door = node.url(true).unwrap();
@@ -219,7 +104,7 @@ fn without_the_database_keys_pass_until_the_stale_limit_and_then_nothing_does() 
     let refused = node.ask("POST", KEYS, &cluster.admin, Some(&json!({"name": "x"})), &[]).unwrap();
     assert_eq!(refused.status, 503, "{}", refused.text);
     assert!(refused.headers.contains_key("retry-after"));
-    node.proxy.mend();
+    proxies[0].mend();
     let deadline = Instant::now() + Duration::from_secs(20);
     while node.verify(&made.value, made.seq) != Outcome::Accepted {
         assert!(Instant::now() < deadline, "it does not find its way back");
@@ -234,27 +119,7 @@ const WORKERS: usize = 3;
 /// Shorter than the faults, so that leases end and nodes come back.
 const STALE_LIMIT: &str = "--strict";
 
-struct Run {
-    cluster: Cluster,
-    events: Mutex<Vec<Event>>,
-    made: Mutex<Vec<(usize, Arc<Made>)>>,
-    keys: AtomicUsize,
-    is_over: AtomicBool,
-}
-
 impl Run {
-    fn note(&self, (asked, key, node): (Asked, usize, usize), start: Instant, outcome: Outcome) -> Outcome {
-        self.events.lock().unwrap().push(Event { asked, key, node, start, end: Instant::now(), outcome });
-        outcome
-    }
-
-    fn verify_everywhere(&self, key: usize, made: &Made) {
-        for (at, node) in self.cluster.nodes.iter().enumerate() {
-            let start = Instant::now();
-            self.note((Asked::Verify, key, at), start, node.verify(&made.value, made.seq));
-        }
-    }
-
     /// One key after the other, from its making to its death.
     fn work(&self, worker: usize) {
         let mut turn = worker;
@@ -285,8 +150,8 @@ impl Run {
         }
     }
 
-    fn break_something(&self, round: usize) {
-        let node = &self.cluster.nodes[round % NODES];
+    fn break_something(&self, proxies: &[Proxy], round: usize) {
+        let (node, proxy) = (&self.cluster.nodes[round % NODES], &proxies[round % NODES]);
         let pause = Duration::from_millis(1_000 + 700 * (round as u64 % 4));
         match round % 3 {
             0 => {
@@ -300,9 +165,9 @@ impl Run {
                 node.start();
             }
             _ => {
-                node.proxy.cut();
+                proxy.cut();
                 thread::sleep(pause);
-                node.proxy.mend();
+                proxy.mend();
             }
         }
     }
@@ -311,13 +176,8 @@ impl Run {
 #[test]
 fn nobody_is_let_in_wrongly_while_nodes_are_killed_stopped_and_cut_off() {
     let rounds = crate::torture::number("CLUSTER_ROUNDS").map_or(9, |rounds| rounds as usize);
-    let run = Arc::new(Run {
-        cluster: Cluster::new(NODES, STALE_LIMIT),
-        events: Mutex::default(),
-        made: Mutex::default(),
-        keys: AtomicUsize::new(0),
-        is_over: AtomicBool::new(false),
-    });
+    let (cluster, proxies) = behind_proxies(NODES, STALE_LIMIT);
+    let run = Arc::new(Run::of(cluster));
     let workers: Vec<_> = (0..WORKERS)
         .map(|worker| {
             let run = Arc::clone(&run);
@@ -325,23 +185,14 @@ fn nobody_is_let_in_wrongly_while_nodes_are_killed_stopped_and_cut_off() {
         })
         .collect();
     for round in 0..rounds {
-        run.break_something(round);
+        run.break_something(&proxies, round);
         thread::sleep(Duration::from_millis(500));
     }
     run.is_over.store(true, Ordering::SeqCst);
     workers.into_iter().for_each(|worker| worker.join().unwrap());
 
     // Everything is repaired: in the end every node answers, and they agree.
-    let operator = run.cluster.operator.as_str();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let nodes = run.cluster.nodes[0].ask("GET", "/api/operator/nodes", operator, None, &[]).map(|reply| reply.text);
-        if nodes.as_ref().is_some_and(|nodes| nodes.matches(r#""lease":"fresh""#).count() == NODES) {
-            break;
-        }
-        assert!(Instant::now() < deadline, "the nodes do not find their way back: {nodes:?}");
-        thread::sleep(Duration::from_millis(100));
-    }
+    run.await_fresh(0, Duration::from_secs(60)).unwrap();
     thread::sleep(Duration::from_secs(2));
     let last = Instant::now();
     let all = std::mem::take(&mut *run.made.lock().unwrap());
@@ -375,10 +226,10 @@ fn nobody_is_let_in_wrongly_while_nodes_are_killed_stopped_and_cut_off() {
 
 #[test]
 fn a_revocation_without_the_database_is_kept_and_committed_when_it_is_back() {
-    let cluster = Cluster::new(2, "--stale-limit=5m");
+    let (cluster, proxies) = behind_proxies(2, "--stale-limit=5m");
     let (cut, other) = (&cluster.nodes[0], &cluster.nodes[1]);
     let made: Vec<_> = (0..3).map(|number| cluster.create(0, &format!("key-{number}")).unwrap()).collect();
-    cut.proxy.cut();
+    proxies[0].cut();
     let revoked = cluster.revoke(0, made[0].id, "wait=1").unwrap();
     assert_eq!(revoked.status, 202, "{}", revoked.text);
     let revoked = revoked.json();
@@ -392,7 +243,7 @@ fn a_revocation_without_the_database_is_kept_and_committed_when_it_is_back() {
 
     // Killed before it could tell anybody.
     cut.kill();
-    cut.proxy.mend();
+    proxies[0].mend();
     cut.start();
     assert_eq!(cut.verify(&made[0].value, made[0].seq), Outcome::Denied, "it is still dead when the node is back");
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -463,7 +314,7 @@ fn a_connection_over_tls_needs_a_certificate_for_the_name_by_an_authority_that_i
 
 #[test]
 fn a_node_that_was_killed_is_not_waited_for_once_it_is_back() {
-    let cluster = Cluster::new(2, "--stale-limit=5m");
+    let (cluster, _proxies) = behind_proxies(2, "--stale-limit=5m");
     let revoked = |name: &str| {
         let made = cluster.create(0, name).unwrap();
         cluster.revoke(0, made.id, "wait=1").unwrap().json()["effective"].as_str().unwrap().to_owned()
@@ -473,6 +324,6 @@ fn a_node_that_was_killed_is_not_waited_for_once_it_is_back() {
     assert_eq!(revoked("two"), "partial");
     cluster.nodes[1].start();
     assert_eq!(revoked("three"), "all");
-    let nodes = cluster.nodes[0].ask("GET", "/api/operator/nodes", &cluster.operator, None, &[]).unwrap().json();
+    let nodes = cluster.list(0).unwrap().json();
     assert_eq!(nodes["results"].as_array().unwrap().len(), 2, "{nodes}");
 }

@@ -28,6 +28,7 @@ mod database;
 mod disk;
 mod doors;
 mod errors;
+mod failover;
 mod flips;
 mod followers;
 mod gateways;
