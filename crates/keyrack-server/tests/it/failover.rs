@@ -14,7 +14,7 @@ use serde_json::Value;
 use self::clients::Clients;
 use self::patroni::{Patroni, Victim};
 use crate::cluster::history::{Wrong, check};
-use crate::cluster::nodes::{Cluster, KEYS};
+use crate::cluster::nodes::{Clock, Cluster, KEYS};
 use crate::server::keyrack;
 
 const ROUNDS: u64 = 2;
@@ -30,7 +30,7 @@ fn what_was_acknowledged_survives_kill_9_of_the_primary() {
     let rounds = crate::torture::number("TORTURE_FAILOVER").unwrap_or(ROUNDS);
     let patroni = Patroni::start();
     let urls = std::iter::repeat_n(patroni.url.clone(), NODES);
-    let clients = Clients::of(Cluster::start(urls, STALE_LIMIT));
+    let clients = Clients::of(Cluster::start(urls, STALE_LIMIT, Clock::Machine));
     let gaps = thread::scope(|scope| {
         let _ends = Ends(&clients.run.is_over);
         let clients = &clients;

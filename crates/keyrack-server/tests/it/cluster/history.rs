@@ -45,6 +45,8 @@ pub(crate) struct Event {
 pub(crate) enum Wrong {
     /// A key passed after it was said to be dead everywhere.
     AcceptedAfterProof,
+    /// A key passed on the node that had said that it is revoked.
+    AcceptedWhereRevoked,
     /// A key was denied that was made and that nobody had revoked.
     LostCreate,
     /// One request made two keys.
@@ -76,6 +78,12 @@ pub(crate) fn check(events: &[Event], made: &HashMap<usize, usize>, last: Instan
         for verify in of(Asked::Verify) {
             let was_accepted = verify.outcome == Outcome::Accepted;
             note(was_accepted && proven.is_some_and(|proven| proven < verify.start), Wrong::AcceptedAfterProof);
+            let said_here = |revoke: &&&Event| {
+                matches!(revoke.outcome, Outcome::Made | Outcome::MadeEverywhere)
+                    && revoke.node == verify.node
+                    && revoke.end < verify.start
+            };
+            note(was_accepted && revokes().any(|revoke| said_here(&revoke)), Wrong::AcceptedWhereRevoked);
             note(was_accepted && is_revoked && verify.start >= last, Wrong::Unrevoked);
             let had_denied = |other: &&&Event| {
                 other.outcome == Outcome::Denied && other.node == verify.node && other.end < verify.start
@@ -122,6 +130,7 @@ mod tests {
             (Create, 0, Made),
             (Verify, 1, Accepted),
             (Revoke, 0, Made),
+            (Verify, 0, Denied),
             (Verify, 1, Accepted),
             (Revoke, 0, MadeEverywhere),
             (Verify, 1, Denied),
@@ -133,6 +142,8 @@ mod tests {
 
         let after_proof = [(Create, 0, Made), (Revoke, 0, MadeEverywhere), (Verify, 2, Accepted), (Verify, 2, Denied)];
         assert_eq!(judged(&after_proof, 1), [Wrong::AcceptedAfterProof]);
+        let here = [(Create, 0, Made), (Revoke, 2, Made), (Verify, 2, Accepted), (Verify, 2, Denied)];
+        assert_eq!(judged(&here, 1), [Wrong::AcceptedWhereRevoked]);
         assert_eq!(judged(&[(Create, 0, Made), (Verify, 1, Denied)], 1), [Wrong::LostCreate]);
         assert_eq!(judged(&[(Create, 0, Made), (Verify, 1, CannotTell)], 0), [Wrong::LostCreate]);
         assert_eq!(judged(&[(Create, 0, Made), (Verify, 1, Accepted)], 2), [Wrong::DoubleCreate]);

@@ -1,6 +1,7 @@
 //! Nodes of one store, each a process of the real binary.
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::RwLock;
 use std::thread;
 use std::time::Duration;
@@ -24,8 +25,18 @@ pub(crate) struct Node {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) url: String,
     stale_limit: &'static str,
+    clock: Clock,
     server: RwLock<Option<Server>>,
     agent: ureq::Agent,
+}
+
+/// Which clock a node shows the time by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// The machine's.
+    Machine,
+    /// One of its own, that can be set while the node runs. What durations are measured by cannot.
+    Own,
 }
 
 pub(crate) struct Made {
@@ -36,7 +47,7 @@ pub(crate) struct Made {
 
 impl Cluster {
     /// Starts a node for each URL; all of them lead to the same store.
-    pub(crate) fn start(urls: impl Iterator<Item = String>, stale_limit: &'static str) -> Self {
+    pub(crate) fn start(urls: impl Iterator<Item = String>, stale_limit: &'static str, clock: Clock) -> Self {
         let mut all: Vec<Node> = Vec::new();
         let mut keys = None;
         for url in urls {
@@ -46,7 +57,8 @@ impl Cluster {
             }
             let config = ureq::Agent::config_builder().http_status_as_error(false);
             let agent = config.timeout_global(Some(Duration::from_secs(8))).build().into();
-            let node = Node { dir, url, stale_limit, server: RwLock::default(), agent };
+            let node = Node { dir, url, stale_limit, clock, server: RwLock::default(), agent };
+            node.set_clock("+0");
             node.start();
             keys.get_or_insert_with(|| node.server.read().unwrap().as_ref().unwrap().greeting.clone());
             all.push(node);
@@ -95,9 +107,18 @@ impl Node {
     pub(crate) fn start(&self) {
         let mut command = keyrack(self.dir.path());
         command.args(["--database-url", &self.url, self.stale_limit]);
+        if self.clock == Clock::Own {
+            command.env("LD_PRELOAD", fake_time()).env("FAKETIME_TIMESTAMP_FILE", self.dir.path().join("clock"));
+            command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         let log = File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let server = Server::try_start(command.arg("serve").stderr(log)).expect("a node did not start");
         *self.server.write().unwrap() = Some(server);
+    }
+
+    /// Sets the clock of a node that has its own, so much before or after the machine's, such as `+1d`.
+    pub(crate) fn set_clock(&self, offset: &str) {
+        std::fs::write(self.dir.path().join("clock"), offset).unwrap();
     }
 
     pub(crate) fn kill(&self) {
@@ -151,4 +172,11 @@ impl Node {
             other => panic!("a verification was answered with {other}: {}", reply.text),
         }
     }
+}
+
+/// The library of Debian's package `libfaketime`.
+fn fake_time() -> PathBuf {
+    let machines = std::fs::read_dir("/usr/lib").unwrap().flatten().map(|machine| machine.path());
+    let libraries = machines.map(|machine| machine.join("faketime/libfaketimeMT.so.1"));
+    libraries.into_iter().find(|library| library.exists()).expect("install libfaketime")
 }

@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// Passes everything on until it is told otherwise.
 pub(crate) struct Proxy {
@@ -18,13 +19,26 @@ struct Shared {
     streams: Mutex<Option<Vec<TcpStream>>>,
     /// After so many commits of changes more, the connection is cut between the commit and its answer.
     commits_left: AtomicI64,
+    /// After so many bytes more, in whichever direction, the way is cut.
+    bytes_left: AtomicI64,
+    /// Whether everything is held back, and nobody is told.
+    is_silent: AtomicBool,
+    /// Whether that begins with the next commit of a change.
+    falls_silent: AtomicBool,
 }
 
 impl Proxy {
     pub(crate) fn to(to: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { to, streams: Mutex::new(Some(Vec::new())), commits_left: AtomicI64::new(-1) });
+        let shared = Arc::new(Shared {
+            to,
+            streams: Mutex::new(Some(Vec::new())),
+            commits_left: AtomicI64::new(-1),
+            bytes_left: AtomicI64::new(i64::MAX),
+            is_silent: AtomicBool::new(false),
+            falls_silent: AtomicBool::new(false),
+        });
         thread::spawn({
             let shared = Arc::clone(&shared);
             move || listener.incoming().flatten().for_each(|client| shared.take(client))
@@ -34,13 +48,29 @@ impl Proxy {
 
     /// Nothing passes any more, and nobody is let in.
     pub(crate) fn cut(&self) {
-        for stream in self.shared.streams.lock().unwrap().take().into_iter().flatten() {
-            stream.shutdown(Shutdown::Both).ok();
-        }
+        self.shared.cut();
+    }
+
+    /// After so many bytes more, in whichever direction, it is cut.
+    pub(crate) fn cut_after(&self, bytes: i64) {
+        self.shared.bytes_left.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Whatever is sent is held back, and nobody is told: connections stay, and new ones are taken.
+    pub(crate) fn fall_silent(&self) {
+        self.shared.is_silent.store(true, Ordering::SeqCst);
+    }
+
+    /// That begins with the next commit of a change, which does not reach the database.
+    pub(crate) fn fall_silent_at_next_commit(&self) {
+        self.shared.falls_silent.store(true, Ordering::SeqCst);
     }
 
     /// The way is open again.
     pub(crate) fn mend(&self) {
+        self.shared.bytes_left.store(i64::MAX, Ordering::SeqCst);
+        self.shared.falls_silent.store(false, Ordering::SeqCst);
+        self.shared.is_silent.store(false, Ordering::SeqCst);
         self.shared.streams.lock().unwrap().get_or_insert_default();
     }
 
@@ -51,6 +81,22 @@ impl Proxy {
 }
 
 impl Shared {
+    fn cut(&self) {
+        for stream in self.streams.lock().unwrap().take().into_iter().flatten() {
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    /// Waits while everything is held back; says how many of so many bytes may still pass.
+    fn let_pass(&self, bytes: usize) -> usize {
+        while self.is_silent.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let bytes = i64::try_from(bytes).unwrap();
+        let left = self.bytes_left.fetch_sub(bytes, Ordering::SeqCst);
+        usize::try_from(left.clamp(0, bytes)).unwrap()
+    }
+
     fn take(self: &Arc<Self>, client: TcpStream) {
         let mut streams = self.streams.lock().unwrap();
         let Some(streams) = streams.as_mut() else { return };
@@ -76,8 +122,15 @@ impl Shared {
                     if !is_up && is_cut.load(Ordering::SeqCst) == 1 {
                         break;
                     }
-                    if to.write_all(got).is_err() {
+                    if is_commit && shared.falls_silent.swap(false, Ordering::SeqCst) {
+                        shared.is_silent.store(true, Ordering::SeqCst);
+                    }
+                    let passes = shared.let_pass(count);
+                    if to.write_all(&got[..passes]).is_err() {
                         break;
+                    }
+                    if passes < count {
+                        shared.cut();
                     }
                 }
                 from.shutdown(Shutdown::Both).ok();
