@@ -264,6 +264,13 @@ async fn rewrite(
 /// # Errors
 /// [`Refusal`]; if the row was damaged or hidden too.
 pub async fn revoke(writing: &mut Writing, place: Place, id: i64, by: &By) -> Result<StoredKey, Refusal> {
+    match writing.unheard_death(place, id).await? {
+        Some(key) => Ok(put_to_death(writing, in_reach(key, place)?, by).await?),
+        None => revoke_living(writing, place, id, by).await,
+    }
+}
+
+async fn revoke_living(writing: &mut Writing, place: Place, id: i64, by: &By) -> Result<StoredKey, Refusal> {
     let found = touchable(writing, place, id).await;
     if matches!(found, Err(Refusal::Store(StoreError::Damaged { .. }))) {
         writing.kill_in_memory(place, id);
@@ -301,7 +308,7 @@ pub async fn rotate_system_key(
     by: &By,
     random: &dyn Random,
 ) -> Result<(StoredKey, ApiKey), Refusal> {
-    let old = revoke(writing, Place::System(project), id, by).await?;
+    let old = revoke_living(writing, Place::System(project), id, by).await?;
     let labels = Labels { name: old.name, description: old.description };
     let powers = Powers { permissions: old.permissions, limits: old.limits };
     mint(writing, old.holder, true, (labels, powers), "key.rotate", by, random).await
@@ -334,7 +341,13 @@ async fn put_to_death(writing: &mut Writing, before: StoredKey, by: &By) -> Resu
 
 /// A key that may be changed or revoked where it stands.
 async fn touchable(writing: &mut Writing, place: Place, id: i64) -> Result<StoredKey, Refusal> {
-    let key = writing.find::<StoredKey>((place, id)).await?.ok_or(Refusal::NotFound)?;
+    if writing.died_here(KeyId(id)) {
+        return Err(Refusal::NotFound);
+    }
+    in_reach(writing.find::<StoredKey>((place, id)).await?.ok_or(Refusal::NotFound)?, place)
+}
+
+fn in_reach(key: StoredKey, place: Place) -> Result<StoredKey, Refusal> {
     let is_out_of_reach = key.is_system && !matches!(place, Place::System(_));
     if is_out_of_reach { Err(Refusal::SystemKey) } else { Ok(key) }
 }

@@ -81,6 +81,11 @@ impl Journal {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether a key is dead of which the database does not know that.
+    pub(super) fn holds(&self, key: KeyId) -> bool {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|death| death.key == key.0)
+    }
+
     /// Adds to it; synced when this returns. Blocks on the disk.
     fn add(&self, death: &Death) -> io::Result<()> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -22,7 +22,7 @@ impl Store {
         let members = &self.membership;
         let mut heart = members.heart.lock().await;
         // Whatever fails leaves none behind: the next heartbeat opens one.
-        let mut connection = match heart.take() {
+        let mut connection = match heart.take().filter(|connection| !connection.is_broken()) {
             Some(connection) => connection,
             None => {
                 let mut connection = self.database.open_for_writing().await?;
@@ -152,7 +152,7 @@ impl Store {
     /// Takes a node off the list that answers nothing any more.
     async fn strike(&self, id: &str) -> Result<(), StoreError> {
         let mut heart = self.membership.heart.lock().await;
-        let mut connection = match heart.take() {
+        let mut connection = match heart.take().filter(|connection| !connection.is_broken()) {
             Some(connection) => connection,
             None => self.database.open_for_writing().await?,
         };

@@ -311,6 +311,18 @@ fn the_demonstration_shows_a_death_everywhere_and_life_without_the_database() {
     assert!(text.contains("x-keyrack-stale: "), "{text}");
 }
 
+#[test]
+fn a_host_that_takes_a_connection_and_answers_nothing_is_passed_over() {
+    // The system takes the connection; nobody ever reads from it.
+    let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let schema = tokio::runtime::Runtime::new().unwrap().block_on(database::new_schema());
+    let (server, rest) = database::parts(&schema);
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("postgres://keyrack@{},{server}{rest}", hung.local_addr().unwrap());
+    let init = keyrack(dir.path()).args(["--database-url", &url, "init", "--json"]).output().unwrap();
+    assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+}
+
 // ---- TLS -----------------------------------------------------------------------------------------------------------
 
 #[test]

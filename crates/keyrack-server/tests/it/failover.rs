@@ -17,9 +17,9 @@ use crate::cluster::history::{Wrong, check};
 use crate::cluster::nodes::{Clock, Cluster, KEYS};
 use crate::server::keyrack;
 
-const ROUNDS: u64 = 2;
+const ROUNDS: u64 = 3;
 const NODES: usize = 3;
-const WRITERS: usize = 3;
+const WRITERS: usize = 6;
 /// Longer than any failover.
 const STALE_LIMIT: &str = "--stale-limit=5m";
 /// How long is waited for what must come about: longer than it ever takes, as the machine may be busy.
@@ -55,18 +55,22 @@ impl Drop for Ends<'_> {
 fn one_round(round: u64, patroni: &Patroni, clients: &Clients) -> Duration {
     let before = clients.acknowledged();
     let start = Instant::now();
-    while clients.acknowledged() < before + 50 {
+    while clients.acknowledged() < before + 100 {
         assert!(start.elapsed() < PATIENCE, "the clients are too idle to show anything");
         thread::sleep(Duration::from_millis(10));
     }
     let unknown = clients.unknown.load(Ordering::SeqCst);
     let killed = patroni.primary().expect("there is no primary");
-    let victim = if round.is_multiple_of(2) { Victim::Both } else { Victim::Postgres };
+    let victim = match round % 3 {
+        1 => Victim::Postgres,
+        2 => Victim::Both,
+        _ => Victim::Patroni,
+    };
     let kill = Instant::now();
     let (primary, elected) = patroni.fail_over(&killed, victim, PATIENCE);
     for node in 0..NODES {
         clients.run.await_fresh(node, PATIENCE).unwrap();
-        clients.create(&[node], true).unwrap();
+        clients.create(&[node], true);
     }
     let well = kill.elapsed();
     patroni.mend();
@@ -178,7 +182,7 @@ fn lost(clients: &Clients, log: &Log) -> Vec<String> {
     };
     // The first is gone: the log was read in its place.
     let lists: Vec<_> = (1..NODES).map(list).collect();
-    let mut lost = Vec::new();
+    let mut lost = std::mem::take(&mut *clients.strange.lock().unwrap());
     for (key, known) in clients.known.lock().unwrap().iter() {
         let name = format!("key-{key}-{}", if known.is_renamed { "renamed" } else { "" });
         let listed = (!known.is_revoked).then_some(&name);

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use keyrack::KeyId;
+use keyrack_server::actor::Actor;
 use keyrack_server::app::App;
+use keyrack_server::store::By;
 use serde_json::{Value, json};
 
 use crate::app::{Node, Reply, TestApp};
@@ -84,6 +87,23 @@ async fn a_node_that_does_not_follow_is_named_until_its_lease_is_over() {
     let again = app.create(json!({"name": "another"})).await;
     let revoked = revoke(&app, again.0, "wait=20").await.json();
     assert_eq!(revoked["effective"], "all", "it follows now");
+}
+
+#[tokio::test]
+async fn a_key_that_died_without_the_database_is_over_also_before_that_hears_of_it() {
+    let app = TestApp::shared().await;
+    let (id, value) = app.create(json!({"name": "key"})).await;
+    let by = By { actor: Actor::HOST, request_id: "req_1".to_owned() };
+    // The database is back as soon as this was done, and nothing is delivered to it here.
+    app.app.store.revoke_without_database(KeyId(id), |_| true, &by).unwrap().unwrap();
+    assert_eq!(app.call(("GET", &format!("{KEYS}/{id}")), None).await.status, 404);
+    let renamed = app.call(("PATCH", &format!("{KEYS}/{id}")), Some(json!({"name": "other"}))).await;
+    assert_eq!(renamed.status, 404, "{}", renamed.text);
+    let revoked = revoke(&app, id, "wait=0").await;
+    assert_eq!(revoked.status, 200, "whoever asks again has it made: {}", revoked.text);
+    assert_eq!(revoke(&app, id, "wait=0").await.status, 404, "and it was made");
+    assert_eq!(app.another_node().await.lets_pass(&value).await, Some(false));
+    assert_eq!(app.app.store.verify_audit().await.unwrap().faults, Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Speaking to a PostgreSQL server; the only place that knows it, with [`super::sqlite`] for the other engine.
 
+mod hosts;
 mod migrations;
 mod server;
 mod tls;
@@ -34,6 +35,8 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// A connection to a server.
 pub struct Session {
     client: Client,
+    /// To which of the hosts.
+    at: (Arc<hosts::Hosts>, usize),
     /// Set by a warning, and taken away before every commit.
     warning: Arc<server::Warning>,
     /// Set when nobody knows any more where the connection stands.
@@ -43,9 +46,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// Whether it can be used again.
+    /// Whether it cannot be used again. After a failover a former primary may still answer whoever reads from it.
     pub(in crate::store) fn is_broken(&self) -> bool {
-        self.is_broken.load(Ordering::Relaxed) || self.client.is_closed()
+        let (hosts, host) = &self.at;
+        self.is_broken.load(Ordering::Relaxed) || self.client.is_closed() || !hosts.is_in_use(*host)
     }
 
     pub(super) async fn run(&mut self, words: &str) -> Result<(), DatabaseError> {
@@ -118,7 +122,11 @@ impl Session {
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, DatabaseError> {
         let was_broken = self.is_broken.swap(true, Ordering::Relaxed);
-        let answer = timeout(ANSWER_DEADLINE, answer).await.map_err(|_elapsed| DatabaseError::Late(ANSWER_DEADLINE))?;
+        let answer = timeout(ANSWER_DEADLINE, answer).await.map_err(|_elapsed| {
+            let (hosts, host) = &self.at;
+            hosts.put_last(*host);
+            DatabaseError::Late(ANSWER_DEADLINE)
+        })?;
         self.is_broken.store(was_broken, Ordering::Relaxed);
         Ok(answer?)
     }

@@ -18,6 +18,8 @@ pub(super) enum Victim {
     Postgres,
     /// Its Patroni too: the others find out when its lock is over.
     Both,
+    /// Its Patroni alone: when another has taken its place it is still there, and takes itself for the primary.
+    Patroni,
 }
 
 impl Patroni {
@@ -42,11 +44,12 @@ impl Patroni {
     /// Kills one, and gives the number of the one that has taken its place, and when.
     pub(super) fn fail_over(&self, primary: &str, victim: Victim, patience: Duration) -> (String, Duration) {
         let kill = Instant::now();
-        let with_it: &[&str] = match victim {
-            Victim::Postgres => &[],
-            Victim::Both => &["patroni"],
+        let what = match victim {
+            Victim::Postgres => "postgres",
+            Victim::Both => "both",
+            Victim::Patroni => "patroni",
         };
-        self.run("kill", &[&[primary], with_it].concat()).unwrap();
+        self.run("kill", &[primary, what]).unwrap();
         loop {
             if let Some(other) = self.primary().filter(|other| other != primary) {
                 return (other, kill.elapsed());

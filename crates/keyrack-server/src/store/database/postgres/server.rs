@@ -15,6 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 
 use super::super::DatabaseError;
 use super::Session;
+use super::hosts::{HOST_TIMEOUT, Hosts};
 use super::tls::Tls;
 use crate::random::{OsRandom, bytes};
 
@@ -23,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the first attempt after a failure waits, and the most that any does.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why an address of a database cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +34,7 @@ pub struct ServerUrlError(String);
 /// A PostgreSQL server, or several of which one is the primary.
 pub struct Server {
     config: Config,
+    hosts: Arc<Hosts>,
     /// `None` if the connection is not encrypted.
     tls: Option<Tls>,
     pauses: Mutex<Pauses>,
@@ -85,7 +87,8 @@ impl Server {
         if config.get_application_name().is_none() {
             config.application_name("keyrack");
         }
-        Ok(Self { config, tls, pauses: Mutex::default(), hint: Arc::default() })
+        let hosts = Arc::new(Hosts::of(&config));
+        Ok(Self { config, hosts, tls, pauses: Mutex::default(), hint: Arc::default() })
     }
 
     /// The hosts and the database, without who logs in.
@@ -104,7 +107,7 @@ impl Server {
             return Err(DatabaseError::NotDue(rest));
         }
         let connected = match tokio::time::timeout(LOGIN_TIMEOUT, self.dial()).await {
-            Ok(connected) => connected.map_err(DatabaseError::from),
+            Ok(connected) => connected,
             Err(_elapsed) => Err(DatabaseError::Late(LOGIN_TIMEOUT)),
         };
         let mut pauses = self.pauses();
@@ -124,16 +127,34 @@ impl Server {
         }
     }
 
-    async fn dial(&self) -> Result<Session, tokio_postgres::Error> {
-        let hint = Arc::clone(&self.hint);
+    async fn dial(&self) -> Result<Session, DatabaseError> {
+        let mut failure = DatabaseError::Closed;
+        for (host, config) in self.hosts.in_turn() {
+            match tokio::time::timeout(HOST_TIMEOUT, self.dial_one(host, config)).await {
+                Ok(Ok(session)) => {
+                    self.hosts.use_from_now_on(host);
+                    return Ok(session);
+                }
+                Ok(Err(error)) => failure = error.into(),
+                Err(_elapsed) => {
+                    self.hosts.put_last(host);
+                    failure = DatabaseError::Late(HOST_TIMEOUT);
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    async fn dial_one(&self, host: usize, config: &Config) -> Result<Session, tokio_postgres::Error> {
+        let (at, hint) = ((Arc::clone(&self.hosts), host), Arc::clone(&self.hint));
         match &self.tls {
             Some(tls) => {
-                let (client, connection) = self.config.connect(tls.clone()).await?;
-                Ok(session(client, connection, hint))
+                let (client, connection) = config.connect(tls.clone()).await?;
+                Ok(session(client, connection, at, hint))
             }
             None => {
-                let (client, connection) = self.config.connect(NoTls).await?;
-                Ok(session(client, connection, hint))
+                let (client, connection) = config.connect(NoTls).await?;
+                Ok(session(client, connection, at, hint))
             }
         }
     }
@@ -207,7 +228,12 @@ impl Warning {
     }
 }
 
-fn session<S, T>(client: Client, mut connection: Connection<S, T>, hint: Arc<Notify>) -> Session
+fn session<S, T>(
+    client: Client,
+    mut connection: Connection<S, T>,
+    at: (Arc<Hosts>, usize),
+    hint: Arc<Notify>,
+) -> Session
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -217,7 +243,7 @@ where
         let warning = Arc::clone(&warning);
         poll_fn(move |context| poll_messages(&mut connection, (&warning, &hint), context))
     });
-    Session { client, warning, is_broken: false.into(), has_failed: false }
+    Session { client, at, warning, is_broken: false.into(), has_failed: false }
 }
 
 /// Messages come in order: a warning is noted before the answer that it belongs to is handed on.
