@@ -23,7 +23,7 @@ use super::{DatabaseError, Others, Row};
 /// How a transaction that writes begins. A node that stops in the middle of one holds others up for no longer than this; what is
 /// committed is at the standby too, whatever the server's own setting is.
 pub(super) const BEGIN_WRITE: &str = "BEGIN; SET LOCAL lock_timeout = '4s'; \
-     SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL synchronous_commit = on";
+     SET LOCAL idle_in_transaction_session_timeout = '3s'; SET LOCAL synchronous_commit = on";
 
 /// What is sent with a commit to those who listen. A hint that may be lost: nobody relies on it.
 const NOTIFY_AND_COMMIT: &str = "NOTIFY keyrack_changes; COMMIT";
