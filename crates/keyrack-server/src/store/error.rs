@@ -61,8 +61,10 @@ impl StoreError {
     pub fn is_outage(&self) -> bool {
         match self {
             Self::Unavailable(error) => error.is_outage(),
-            Self::OutcomeUnknown(_) | Self::Busy => true,
-            Self::Full
+            Self::OutcomeUnknown(_) => true,
+            // Somebody holds what is needed: the database is there, and knows what this process may not.
+            Self::Busy
+            | Self::Full
             | Self::Conflict
             | Self::Damaged { .. }
             | Self::ForeignRootKey

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use keyrack::{Holder, KeyId};
+use keyrack::{KeyId, KeyRecord};
 use serde::{Deserialize, Serialize};
 
 use super::writing::By;
@@ -109,19 +109,23 @@ impl Journal {
 }
 
 impl Store {
-    /// Revokes a key without the database: it is dead here when this returns, and everywhere once the database has it. `None` if no
-    /// live key of that number is held by such a holder, as far as this node knows.
+    /// Whether a key is known here that lives and that `is_it` picks.
+    pub fn knows_a_live_key(&self, is_it: impl Fn(&KeyRecord) -> bool) -> bool {
+        self.in_force.has_live(is_it)
+    }
+
+    /// Revokes the key of that number that `is_it` picks without the database; whether that may be is for the caller to know. `None` if
+    /// there is none that lives, as far as this node knows.
     ///
     /// # Errors
     /// [`StoreError::Full`] if it cannot be kept; the key lives on then.
     pub fn revoke_without_database(
         &self,
         key: KeyId,
-        is_meant: impl Fn(Holder) -> bool,
+        is_it: impl Fn(&KeyRecord) -> bool,
         by: &By,
     ) -> Result<Option<Effective>, StoreError> {
-        let is_it = |record: &keyrack::KeyRecord| record.id == key && is_meant(record.holder);
-        if !self.in_force.has_live(is_it) {
+        if !self.in_force.has_live(&is_it) {
             // Who asks again is told the same.
             let is_kept = self.journal.open().iter().any(|death| death.key == key.0 && death.by().actor == by.actor);
             return Ok(is_kept.then(|| self.known_reach()));

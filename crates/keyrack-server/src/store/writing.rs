@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keyrack::{KeyId, OrganizationId, PolicyVersion, ProjectId};
+use keyrack::{KeyId, KeyRecord, OrganizationId, PolicyVersion, ProjectId};
 
 use super::live_sum::LiveSum;
 use super::reading::{Beneath, Find};
@@ -154,9 +154,9 @@ impl Writing {
         Ok(usable)
     }
 
-    /// Makes a key dead in memory whose row cannot be used; says whether there was one.
+    /// Makes a key dead in memory whose row cannot be used, if it may be revoked in that place; says whether there was one.
     pub fn kill_in_memory(&self, place: Place, id: i64) -> bool {
-        self.store.in_force.kill(|key| key.id.0 == id && place.holds(key.holder)) > 0
+        self.store.in_force.kill(|key| key.id.0 == id && place.may_end(key)) > 0
     }
 
     /// Makes a key dead in memory whose row is gone or only looks as if it were dead; says whether there was one.
@@ -186,8 +186,8 @@ impl Writing {
 
     /// Makes a key dead in memory, if it is of that place and organization.
     pub fn kill_in_memory_beneath(&self, organization: OrganizationId, place: Place, id: i64) {
-        let is_own = |holder| Place::Beneath(organization).holds(holder) && place.holds(holder);
-        self.store.in_force.kill(|key| key.id.0 == id && is_own(key.holder));
+        let is_own = |key: &KeyRecord| Place::Beneath(organization).holds(key.holder) && place.may_end(key);
+        self.store.in_force.kill(|key| key.id.0 == id && is_own(key));
     }
 
     /// Makes every key of a project dead in memory, if it is that organization's.

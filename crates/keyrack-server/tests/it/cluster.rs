@@ -1,6 +1,7 @@
 //! Several real servers on one PostgreSQL, while they are killed, stopped and cut off.
 
 mod history;
+mod outages;
 mod proxy;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ const KEYS: &str = "/api/client/keys";
 struct Cluster {
     nodes: Vec<Node>,
     admin: String,
+    owner: String,
     operator: String,
 }
 
@@ -59,7 +61,7 @@ impl Cluster {
         }
         let greeting = keys.unwrap();
         let key = |prefix: &str| greeting.split_whitespace().find(|word| word.starts_with(prefix)).unwrap().to_owned();
-        Self { nodes: all, admin: key("sk_"), operator: key("op_") }
+        Self { nodes: all, admin: key("sk_"), owner: key("ok_"), operator: key("op_") }
     }
 
     fn revoke(&self, node: usize, id: i64, patience: &str) -> Option<Reply> {
@@ -182,48 +184,6 @@ fn a_commit_whose_answer_is_lost_is_done_once() {
         };
         assert_eq!(named(&name), 1, "it is the same key");
         assert_eq!(cluster.nodes[0].verify(&made.value, made.seq), Outcome::Accepted);
-    }
-}
-
-#[test]
-fn without_the_database_keys_pass_until_the_stale_limit_and_then_nothing_does() {
-    let cluster = Cluster::new(1, "--stale-limit=4s");
-    let node = &cluster.nodes[0];
-    let made = cluster.create(0, "key").unwrap();
-    node.proxy.cut();
-    let cut = Instant::now();
-    let mut was_stale = false;
-    let door = node.url(true).unwrap();
-    loop {
-        let request = ureq::http::Request::builder().method("GET").uri(format!("{door}/v1/auth/nginx"));
-        let request = request.header("Authorization", format!("Bearer {}", made.value));
-        let request = request.header("X-Original-Method", "GET").header("X-Original-URI", "/x").body(String::new());
-        let asked = Instant::now();
-        let reply = node.send(request.unwrap()).unwrap();
-        let took = cut.elapsed();
-        match reply.status {
-            200 => {
-                assert!(asked.duration_since(cut) < Duration::from_millis(4_100), "answered after {took:?}");
-                was_stale |= reply.headers.contains_key("x-keyrack-stale");
-                assert!(took < Duration::from_millis(2_500) || was_stale, "it does not say that it is stale");
-            }
-            _ => {
-                assert_eq!(reply.headers["x-keyrack-reason"], "UNAVAILABLE", "never as a bad key");
-                assert!(took > Duration::from_millis(3_700), "given up after {took:?}");
-                break;
-            }
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    assert!(was_stale);
-    let refused = node.ask("POST", KEYS, &cluster.admin, Some(&json!({"name": "x"})), &[]).unwrap();
-    assert_eq!(refused.status, 503, "{}", refused.text);
-    assert!(refused.headers.contains_key("retry-after"));
-    node.proxy.mend();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while node.verify(&made.value, made.seq) != Outcome::Accepted {
-        assert!(Instant::now() < deadline, "it does not find its way back");
-        thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -369,41 +329,6 @@ fn nobody_is_let_in_wrongly_while_nodes_are_killed_stopped_and_cut_off() {
     );
     assert_eq!(wrong, [], "of {} events", events.len());
     assert!(count(Asked::Revoke, Outcome::MadeEverywhere) > 20, "too little was proven to show anything");
-}
-
-// ---- without the database ------------------------------------------------------------------------------------------
-
-#[test]
-fn a_revocation_without_the_database_is_kept_and_committed_when_it_is_back() {
-    let cluster = Cluster::new(2, "--stale-limit=5m");
-    let (cut, other) = (&cluster.nodes[0], &cluster.nodes[1]);
-    let made: Vec<_> = (0..3).map(|number| cluster.create(0, &format!("key-{number}")).unwrap()).collect();
-    cut.proxy.cut();
-    let revoked = cluster.revoke(0, made[0].id, "wait=1").unwrap();
-    assert_eq!(revoked.status, 202, "{}", revoked.text);
-    let revoked = revoked.json();
-    assert_eq!((&revoked["id"], &revoked["durable"]), (&json!(made[0].id), &json!(false)));
-    assert_eq!((&revoked["effective"], revoked["pending"].as_array().unwrap().len()), (&json!("partial"), 1));
-    assert_eq!(cut.verify(&made[0].value, made[0].seq), Outcome::Denied, "it is dead here at once");
-    assert_eq!(cut.verify(&made[1].value, made[1].seq), Outcome::Accepted, "the others live");
-    assert_eq!(cluster.revoke(0, made[0].id, "wait=1").unwrap().status, 202, "whoever asks again is told the same");
-    let unknown = cluster.revoke(0, 999, "wait=1").unwrap();
-    assert_eq!(unknown.status, 503, "the database may know it: {}", unknown.text);
-
-    // Killed before it could tell anybody.
-    cut.kill();
-    cut.proxy.mend();
-    cut.start();
-    assert_eq!(cut.verify(&made[0].value, made[0].seq), Outcome::Denied, "it is still dead when the node is back");
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while other.verify(&made[0].value, made[0].seq) != Outcome::Denied {
-        assert!(Instant::now() < deadline, "it does not become known to the others");
-        thread::sleep(Duration::from_millis(20));
-    }
-    let events =
-        other.ask("GET", "/api/client/audit-events?action=key.revoke", &cluster.admin, None, &[]).unwrap().json();
-    assert_eq!(events["results"][0]["target"]["id"], made[0].id);
-    assert_eq!(events["results"][0]["actor"]["kind"], "secret_key", "by who asked for it");
 }
 
 #[test]

@@ -342,3 +342,15 @@ async fn a_kept_reply_is_never_said_to_be_older_than_its_change() {
     assert_eq!(repeat.position(), seq, "whoever asks for that position must see the change");
     repeat.abandon().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_database_that_is_only_busy_is_not_taken_for_one_that_is_away() {
+    let app = TestApp::shared().await;
+    let (id, value) = app.create(json!({"name": "key", "role": "admin"})).await;
+    let mut beside = app.beside().await;
+    beside.run("BEGIN; LOCK TABLE audit_head IN ACCESS EXCLUSIVE MODE").await;
+    let refused = revoke(&app, id, "wait=0").await;
+    beside.run("ROLLBACK").await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert_eq!(app.call_with(&value, ("GET", KEYS), None, &[]).await.status, 200, "nothing has happened to it");
+}

@@ -1,0 +1,110 @@
+//! Nodes whose way to the database is cut: what they answer from memory, and what becomes of revocations meanwhile.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::history::Outcome;
+use super::{Cluster, KEYS, Made, Node};
+
+fn becomes_known_to(node: &Node, key: &Made) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while node.verify(&key.value, key.seq) != Outcome::Denied {
+        assert!(Instant::now() < deadline, "it does not become known to the others");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_tenant_cannot_revoke_a_system_key_while_the_database_is_away() {
+    let cluster = Cluster::new(1, "--stale-limit=5m");
+    let node = &cluster.nodes[0];
+    let path = "/api/operator/projects/1/system-keys";
+    let made = node.ask("POST", path, &cluster.operator, Some(&json!({"name": "relay"})), &[]).unwrap().json();
+    let (id, value) = (made["id"].as_i64().unwrap(), made["value"].as_str().unwrap());
+    node.proxy.cut();
+    for (path, key) in
+        [(format!("{KEYS}/{id}"), &cluster.admin), (format!("/api/admin/projects/1/keys/{id}"), &cluster.owner)]
+    {
+        let refused = node.ask("DELETE", &path, key, None, &[]).unwrap();
+        assert_eq!(
+            (refused.status, refused.json()["code"].as_str()),
+            (409, Some("state_conflict")),
+            "{}",
+            refused.text
+        );
+        assert_eq!(node.verify(value, 0), Outcome::Accepted, "{path}");
+    }
+}
+
+#[test]
+fn without_the_database_keys_pass_until_the_stale_limit_and_then_nothing_does() {
+    let cluster = Cluster::new(1, "--stale-limit=4s");
+    let node = &cluster.nodes[0];
+    let made = cluster.create(0, "key").unwrap();
+    node.proxy.cut();
+    let cut = Instant::now();
+    let mut was_stale = false;
+    let door = node.url(true).unwrap();
+    loop {
+        let request = ureq::http::Request::builder().method("GET").uri(format!("{door}/v1/auth/nginx"));
+        let request = request.header("Authorization", format!("Bearer {}", made.value));
+        let request = request.header("X-Original-Method", "GET").header("X-Original-URI", "/x").body(String::new());
+        let asked = Instant::now();
+        let reply = node.send(request.unwrap()).unwrap();
+        let took = cut.elapsed();
+        match reply.status {
+            200 => {
+                assert!(asked.duration_since(cut) < Duration::from_millis(4_100), "answered after {took:?}");
+                was_stale |= reply.headers.contains_key("x-keyrack-stale");
+                assert!(took < Duration::from_millis(2_500) || was_stale, "it does not say that it is stale");
+            }
+            _ => {
+                assert_eq!(reply.headers["x-keyrack-reason"], "UNAVAILABLE", "never as a bad key");
+                assert!(took > Duration::from_millis(3_700), "given up after {took:?}");
+                break;
+            }
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(was_stale);
+    let refused = node.ask("POST", KEYS, &cluster.admin, Some(&json!({"name": "x"})), &[]).unwrap();
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert!(refused.headers.contains_key("retry-after"));
+    node.proxy.mend();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while node.verify(&made.value, made.seq) != Outcome::Accepted {
+        assert!(Instant::now() < deadline, "it does not find its way back");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_revocation_without_the_database_is_kept_and_committed_when_it_is_back() {
+    let cluster = Cluster::new(2, "--stale-limit=5m");
+    let (cut, other) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let made: Vec<_> = (0..3).map(|number| cluster.create(0, &format!("key-{number}")).unwrap()).collect();
+    cut.proxy.cut();
+    let revoked = cluster.revoke(0, made[0].id, "wait=1").unwrap();
+    assert_eq!(revoked.status, 202, "{}", revoked.text);
+    let revoked = revoked.json();
+    assert_eq!((&revoked["id"], &revoked["durable"]), (&json!(made[0].id), &json!(false)));
+    assert_eq!((&revoked["effective"], revoked["pending"].as_array().unwrap().len()), (&json!("partial"), 1));
+    assert_eq!(cut.verify(&made[0].value, made[0].seq), Outcome::Denied, "it is dead here at once");
+    assert_eq!(cut.verify(&made[1].value, made[1].seq), Outcome::Accepted, "the others live");
+    assert_eq!(cluster.revoke(0, made[0].id, "wait=1").unwrap().status, 202, "whoever asks again is told the same");
+    let unknown = cluster.revoke(0, 999, "wait=1").unwrap();
+    assert_eq!(unknown.status, 503, "the database may know it: {}", unknown.text);
+
+    // Killed before it could tell anybody.
+    cut.kill();
+    cut.proxy.mend();
+    cut.start();
+    assert_eq!(cut.verify(&made[0].value, made[0].seq), Outcome::Denied, "it is still dead when the node is back");
+    becomes_known_to(other, &made[0]);
+    let events =
+        other.ask("GET", "/api/client/audit-events?action=key.revoke", &cluster.admin, None, &[]).unwrap().json();
+    assert_eq!(events["results"][0]["target"]["id"], made[0].id);
+    assert_eq!(events["results"][0]["actor"]["kind"], "secret_key", "by who asked for it");
+}
