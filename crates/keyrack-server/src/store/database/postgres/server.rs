@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 
 use super::super::DatabaseError;
@@ -234,7 +235,7 @@ where
         match std::task::ready!(connection.poll_message(context)) {
             Some(Ok(AsyncMessage::Notice(notice))) => {
                 tracing::debug!(code = notice.code().code(), message = notice.message(), "the database says");
-                if notice.severity() == "WARNING" {
+                if is_warning(&notice) {
                     warning.put(format!("{}: {}", notice.code().code(), notice.message()));
                 }
             }
@@ -249,9 +250,57 @@ where
     }
 }
 
+/// By the word that is the same in every language that a server may speak. Where there is none it is taken for one.
+fn is_warning(notice: &DbError) -> bool {
+    matches!(notice.parsed_severity(), Some(Severity::Warning) | None)
+}
+
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::super::super::Others;
     use super::*;
+
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap();
+        [&[kind], length.to_be_bytes().as_slice(), body].concat()
+    }
+
+    /// A server that lets everybody in, and says the same with every commit.
+    async fn speak(mut stream: DuplexStream, notice: &[u8]) {
+        let ready = message(b'Z', b"I");
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).await.unwrap();
+        let mut startup = vec![0; u32::from_be_bytes(length) as usize - 4];
+        stream.read_exact(&mut startup).await.unwrap();
+        stream.write_all(&[message(b'R', &[0; 4]), ready.clone()].concat()).await.unwrap();
+        let mut head = [0; 5];
+        while stream.read_exact(&mut head).await.is_ok() {
+            let mut body = vec![0; u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize - 4];
+            stream.read_exact(&mut body).await.unwrap();
+            let answer = [message(b'N', notice), message(b'C', b"COMMIT\0"), ready.clone()].concat();
+            stream.write_all(&answer).await.unwrap();
+        }
+    }
+
+    async fn commits(notice: &'static [u8]) -> bool {
+        let (ours, theirs) = tokio::io::duplex(4096);
+        tokio::spawn(speak(theirs, notice));
+        let (client, connection) = Config::new().user("keyrack").connect_raw(ours, NoTls).await.unwrap();
+        let committed = session(client, connection, Arc::default()).commit(Others::NeedNotKnow).await;
+        assert!(matches!(committed, Ok(()) | Err(DatabaseError::Warned(_))), "{committed:?}");
+        committed.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_warning_is_one_in_whatever_language() {
+        assert!(commits(b"SNOTICE\0VNOTICE\0C00000\0Mno matter\0\0").await);
+        assert!(commits(b"SHINWEIS\0VNOTICE\0C00000\0Mno matter\0\0").await);
+        assert!(!commits(b"SWARNING\0VWARNING\0C01000\0Mnot at the standby\0\0").await);
+        assert!(!commits(b"SWARNUNG\0VWARNING\0C01000\0Mnicht beim Standby\0\0").await);
+        assert!(!commits(b"SWARNUNG\0C01000\0Mnicht beim Standby\0\0").await);
+    }
 
     #[test]
     fn a_connection_is_encrypted_unless_it_stays_on_this_host_or_is_told_not_to_be() {
