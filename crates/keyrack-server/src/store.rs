@@ -108,6 +108,7 @@ impl Store {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreError> {
         let mut store = Self::of(database, data_dir, root_key, verifier, tier, clock);
+        store.journal.read()?;
         let mut connection = match store.database.open_for_writing().await {
             Ok(connection) => connection,
             Err(error) if error.may_be_for_want_of_room() => {

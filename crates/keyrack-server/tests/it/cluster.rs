@@ -2,7 +2,7 @@
 
 mod history;
 mod outages;
-mod proxy;
+pub(crate) mod proxy;
 
 use std::collections::HashMap;
 use std::process::Stdio;
@@ -24,6 +24,8 @@ const KEYS: &str = "/api/client/keys";
 /// Nodes of one store, each behind a way to the database that can be cut.
 struct Cluster {
     nodes: Vec<Node>,
+    /// URL of the schema, past every proxy.
+    schema: String,
     admin: String,
     owner: String,
     operator: String,
@@ -61,7 +63,7 @@ impl Cluster {
         }
         let greeting = keys.unwrap();
         let key = |prefix: &str| greeting.split_whitespace().find(|word| word.starts_with(prefix)).unwrap().to_owned();
-        Self { nodes: all, admin: key("sk_"), owner: key("ok_"), operator: key("op_") }
+        Self { nodes: all, schema, admin: key("sk_"), owner: key("ok_"), operator: key("op_") }
     }
 
     fn revoke(&self, node: usize, id: i64, patience: &str) -> Option<Reply> {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::history::Outcome;
 use super::{Cluster, KEYS, Made, Node};
+use crate::database::Place;
 
 fn becomes_known_to(node: &Node, key: &Made) {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -36,6 +37,24 @@ fn a_tenant_cannot_revoke_a_system_key_while_the_database_is_away() {
         );
         assert_eq!(node.verify(value, 0), Outcome::Accepted, "{path}");
     }
+}
+
+#[test]
+fn a_death_that_cannot_be_delivered_holds_up_no_other() {
+    let cluster = Cluster::new(2, "--stale-limit=5m");
+    let (cut, other) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let made: Vec<_> = (0..2).map(|number| cluster.create(0, &format!("key-{number}")).unwrap()).collect();
+    cut.proxy.cut();
+    for key in &made {
+        assert_eq!(cluster.revoke(0, key.id, "wait=0").unwrap().status, 202);
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let mut beside = Place::Schema(cluster.schema.clone()).beside().await;
+        beside.run(format!("UPDATE api_keys SET name = 'damaged' WHERE id = {}", made[0].id)).await;
+    });
+    cut.proxy.mend();
+    becomes_known_to(other, &made[1]);
 }
 
 #[test]
