@@ -123,8 +123,14 @@ impl Session {
         Ok(answer?)
     }
 
+    /// Whoever is told that this is a standby, or on its way down, asks for a server that is neither: on a new connection.
     fn noting<T>(&mut self, outcome: Result<T, DatabaseError>) -> Result<T, DatabaseError> {
-        self.has_failed |= outcome.is_err();
+        if let Err(error) = &outcome {
+            self.has_failed = true;
+            if error.is_outage() {
+                self.is_broken.store(true, Ordering::Relaxed);
+            }
+        }
         outcome
     }
 }
