@@ -3,11 +3,21 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::history::Outcome;
 use super::{Cluster, KEYS, Made, Node};
 use crate::database::Place;
+
+impl Node {
+    /// What a program hears that asks whether it is ready.
+    fn readiness(&self) -> (u16, Value) {
+        let asked = Instant::now();
+        let reply = self.ask("GET", "/readyz", "", None, &[]).unwrap();
+        assert!(asked.elapsed() < Duration::from_secs(1), "whoever asks is impatient: {:?}", asked.elapsed());
+        (reply.status, reply.json())
+    }
+}
 
 fn becomes_known_to(node: &Node, key: &Made) {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -66,7 +76,12 @@ fn without_the_database_keys_pass_until_the_stale_limit_and_then_nothing_does() 
     let cut = Instant::now();
     let mut was_stale = false;
     let door = node.url(true).unwrap();
+    assert_eq!(node.readiness().1["store"], "unavailable");
     loop {
+        let (is_ready, asked_at) = (node.readiness().0, cut.elapsed());
+        if asked_at < Duration::from_millis(3_000) {
+            assert_eq!(is_ready, 200, "it answers, so nobody should take it out: {asked_at:?}");
+        }
         let request = ureq::http::Request::builder().method("GET").uri(format!("{door}/v1/auth/nginx"));
         let request = request.header("Authorization", format!("Bearer {}", made.value));
         let request = request.header("X-Original-Method", "GET").header("X-Original-URI", "/x").body(String::new());
@@ -88,6 +103,7 @@ fn without_the_database_keys_pass_until_the_stale_limit_and_then_nothing_does() 
         thread::sleep(Duration::from_millis(20));
     }
     assert!(was_stale);
+    assert_eq!(node.readiness().0, 503, "it answers nothing any more");
     let refused = node.ask("POST", KEYS, &cluster.admin, Some(&json!({"name": "x"})), &[]).unwrap();
     assert_eq!(refused.status, 503, "{}", refused.text);
     assert!(refused.headers.contains_key("retry-after"));
@@ -97,6 +113,8 @@ fn without_the_database_keys_pass_until_the_stale_limit_and_then_nothing_does() 
         assert!(Instant::now() < deadline, "it does not find its way back");
         thread::sleep(Duration::from_millis(50));
     }
+    let ready = node.readiness();
+    assert_eq!((ready.0, &ready.1["store"]), (200, &json!("ok")));
 }
 
 #[test]
