@@ -76,6 +76,15 @@ pub enum RemoteError {
     /// What was told cannot be right.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    /// Everything is loaded again.
+    #[error(
+        "{url} does not know how far this follower has come: it was started anew, or a load balancer gives every question to another \
+         node. Follow one node"
+    )]
+    NotKnown {
+        /// The server.
+        url: String,
+    },
     /// What was told did not come to its end.
     #[error("what the server told was cut off")]
     CutOff,
@@ -144,11 +153,17 @@ impl Remote {
             stale_limit: self.stale_limit,
             shared: Arc::clone(&shared),
         };
-        let began = Instant::now();
+        let (mut loaded, mut pauses) = (None, Pauses::default());
         while !verifier.index().is_loaded() || verifier.index().is_fit(system_clock()).is_err() {
-            following.step()?;
-            if verifier.index().is_loaded() && began.elapsed() > FIRST_LEASE {
-                return Err(following.calls.no_answer("it gave no lease"));
+            let outcome = following.step();
+            let is_late =
+                verifier.index().is_loaded() && loaded.get_or_insert_with(Instant::now).elapsed() > FIRST_LEASE;
+            match outcome {
+                Ok(()) if is_late => return Err(following.calls.no_answer("it gave no lease")),
+                Ok(()) => {}
+                // Something may have come between the two answers that cannot be told as news.
+                Err(RemoteError::NotKnown { .. }) if !is_late => std::thread::sleep(pauses.next()),
+                Err(error) => return Err(error),
             }
         }
         let thread = std::thread::Builder::new().name("keyrack-follower".to_owned());
@@ -168,10 +183,33 @@ fn is_loopback(url: &str) -> bool {
 
 /// What this follower is called: another name after every start.
 fn draw_name() -> Result<String, std::io::Error> {
-    let mut random = [0; 8];
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
     let letter = |byte: u8| char::from(b'a' + byte % 26);
-    Ok(random.map(letter).iter().collect())
+    Ok(draw::<8>()?.map(letter).iter().collect())
+}
+
+fn draw<const N: usize>() -> Result<[u8; N], std::io::Error> {
+    let mut random = [0; N];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
+    Ok(random)
+}
+
+/// Attempts are further apart the more of them have failed.
+struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pauses {
+    /// How long to wait until the next attempt: between half of it and all of it, so that many followers do not come back at once.
+    fn next(&mut self) -> Duration {
+        let longest = self.0;
+        self.0 = (longest * 2).min(LONGEST_PAUSE);
+        let [random] = draw().unwrap_or([u8::MAX]);
+        longest / 2 + longest / 2 * u32::from(random) / 255
+    }
 }
 
 /// Follows a server until it is dropped.
@@ -279,16 +317,15 @@ struct Following {
 impl Following {
     fn follow(mut self) {
         let _ending = Ending(Arc::clone(&self.shared));
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::default();
         while !self.shared.is_over() {
             let outcome = self.step();
             let trouble = outcome.as_ref().err().map(ToString::to_string);
             *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
             if outcome.is_ok() {
-                pause = FIRST_PAUSE;
+                pauses = Pauses::default();
             } else {
-                self.shared.pause(pause);
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                self.shared.pause(pauses.next());
             }
         }
         // Nothing is answered any more: so the server need not wait.
@@ -305,14 +342,12 @@ impl Following {
         let began = system_clock().boot;
         let Told { cursor, seq, news, lease } = self.calls.news(&self.ask())?;
         self.cursor = None;
-        if cursor.is_some() {
-            self.known.apply(news, seq)?;
-        }
-        // A server that does not know what is new since then gives no lease.
-        if let (Some(lease), Some(_)) = (lease, &cursor) {
+        let cursor = cursor.ok_or_else(|| self.calls.not_known())?;
+        self.known.apply(news, seq)?;
+        if let Some(lease) = lease {
             self.shared.renew(self.known.verifier.index(), lease.since(began, self.stale_limit));
         }
-        self.cursor = cursor;
+        self.cursor = Some(cursor);
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Services that verify in their own process: `keyrack::remote` against the real server.
 
+mod balancer;
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
