@@ -351,7 +351,7 @@ where
         }
     };
     if let Some(Kept { repeatable, .. }) = kept {
-        let kept = repeatable.seal(&reply, writing.now(), app.random.as_ref());
+        let kept = repeatable.seal(&reply, writing.reply_time().await?, app.random.as_ref());
         writing.keep_reply(repeatable.lookup(), &kept).await?;
     }
     let seq = writing.commit().await?;

@@ -285,13 +285,27 @@ impl Writing {
         outcome
     }
 
+    /// The time by which replies grow old: that of the database. A node whose clock is wrong would forget everybody's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn reply_time(&mut self) -> Result<Timestamp, StoreError> {
+        if let Some(time) = self.reply_time {
+            return Ok(time);
+        }
+        let own = self.now;
+        let time = self.connection()?.time(own).await?;
+        self.reply_time = Some(time);
+        Ok(time)
+    }
+
     /// The kept reply to a request, if it is not too old. [`Writing::position`] is not below its change then, even if another process
     /// committed that after this transaction began.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn reply(&mut self, lookup: &[u8; 32]) -> Result<Option<KeptReply>, StoreError> {
-        let now = self.now;
+        let now = self.reply_time().await?;
         let found = sql::reply(self.connection()?, lookup, now).await?;
         if found.is_some() && self.store.is_shared() {
             let store = Arc::clone(&self.store);
@@ -314,7 +328,7 @@ impl Writing {
     /// # Errors
     /// [`StoreError`].
     pub async fn forget_old_replies(&mut self) -> Result<u64, StoreError> {
-        let now = self.now;
+        let now = self.reply_time().await?;
         Ok(sql::delete_expired_replies(self.connection()?, now).await?)
     }
 

@@ -354,3 +354,27 @@ async fn a_database_that_is_only_busy_is_not_taken_for_one_that_is_away() {
     assert_eq!(refused.status, 503, "{}", refused.text);
     assert_eq!(app.call_with(&value, ("GET", KEYS), None, &[]).await.status, 200, "nothing has happened to it");
 }
+
+#[tokio::test]
+async fn a_node_whose_clock_is_wrong_forgets_no_reply_and_makes_nothing_twice() {
+    let once = [("Idempotency-Key", "once")];
+    for hours in [25, -25] {
+        let app = TestApp::shared().await;
+        let wrong = app.another_node_ahead(hours).await;
+        let body = Some(json!({"name": "bot"}));
+        let first = app.call_with(app.admin(), ("POST", KEYS), body.clone(), &once).await;
+        let theirs = wrong.call_with(app.admin(), ("POST", KEYS), body.clone(), &[("Idempotency-Key", "theirs")]).await;
+        assert_eq!((first.status, theirs.status), (200, 200), "{}", theirs.text);
+        for store in [&wrong.app.store, &app.app.store] {
+            let mut housekeeping = store.begin(keyrack_server::store::Need::Ordinary).await.unwrap();
+            assert_eq!(housekeeping.forget_old_replies().await.unwrap(), 0, "{hours} hours ahead");
+            housekeeping.commit().await.unwrap();
+        }
+        for (key, made) in [("once", &first), ("theirs", &theirs)] {
+            let header = [("Idempotency-Key", key)];
+            let here = app.call_with(app.admin(), ("POST", KEYS), body.clone(), &header).await;
+            let there = wrong.call_with(app.admin(), ("POST", KEYS), body.clone(), &header).await;
+            assert_eq!((&here.text, &there.text), (&made.text, &made.text), "{key}, {hours} hours ahead");
+        }
+    }
+}
