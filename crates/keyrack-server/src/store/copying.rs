@@ -31,6 +31,7 @@ const ROWS_AT_A_TIME: i64 = 250;
 /// [`StoreError`] if they cannot be counted.
 pub async fn rows_to_copy(from: &Database) -> Result<u64, StoreError> {
     let mut from = from.pool(1).snapshot().await?;
+    from.be_patient();
     let mut rows = 0;
     for (table, _) in TABLES {
         let counted = Statement::new(format!("SELECT COUNT(*) AS rows FROM {table}")).fetch_one(&mut from).await?;
@@ -45,8 +46,10 @@ pub async fn rows_to_copy(from: &Database) -> Result<u64, StoreError> {
 /// [`StoreError`] if one of the two cannot be used; nothing is in the other then.
 pub async fn copy(from: &Database, to: &Database, mut each: impl FnMut(u64) + Send) -> Result<(), StoreError> {
     let mut from = from.pool(1).snapshot().await?;
+    from.be_patient();
     let mut to = to.open_for_writing().await?;
     to.migrate().await?;
+    to.be_patient();
     to.begin_write().await?;
     for (table, key) in TABLES {
         copy_table(&mut from, &mut to, (table, key), &mut each).await?;

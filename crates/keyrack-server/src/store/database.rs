@@ -48,6 +48,14 @@ impl Connection {
         }
     }
 
+    /// From here on it may take as long as it does: for what reads or writes whole tables.
+    pub(super) const fn be_patient(&mut self) {
+        match self {
+            Self::Sqlite(_) | Self::PooledSqlite(_) => {}
+            Self::Postgres(session) => session.be_patient(),
+        }
+    }
+
     /// The time that everybody goes by who writes there: the server's, or that of the one process which has the file.
     pub(super) async fn time(&mut self, own: Timestamp) -> Result<Timestamp, DatabaseError> {
         match self {

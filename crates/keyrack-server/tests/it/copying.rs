@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::database::new_schema;
+use crate::database::{Place, new_schema};
 use crate::server::{KEYRACK, Server, keyrack};
 
 const KEYS: &str = "/api/client/keys";
@@ -102,6 +102,25 @@ fn what_cannot_be_copied_is_refused_and_nothing_is_made() {
     let (is_done, why) = copy(from, to, &other.path().join("root.key"));
     assert!(!is_done && why.contains("root key"), "{why}");
     assert!(!empty.path().join("keyrack.db").exists());
+}
+
+#[test]
+fn a_copy_waits_for_what_takes_longer_than_other_answers_may() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (schema, dir) = (runtime.block_on(new_schema()), tempfile::tempdir().unwrap());
+    let mut command = keyrack(dir.path());
+    assert!(command.args(["--database-url", &schema, "init"]).stdout(Stdio::null()).status().unwrap().success());
+    let mut beside = runtime.block_on(Place::Schema(schema.clone()).beside());
+    runtime.block_on(beside.run("BEGIN; LOCK TABLE replies IN ACCESS EXCLUSIVE MODE"));
+    let to = tempfile::tempdir().unwrap();
+    let copying = std::thread::spawn({
+        let (to, root_key) = (to.path().to_str().unwrap().to_owned(), dir.path().join("root.key"));
+        move || copy(&schema, &to, &root_key)
+    });
+    std::thread::sleep(std::time::Duration::from_millis(7_500));
+    runtime.block_on(beside.run("COMMIT"));
+    let (is_done, why) = copying.join().unwrap();
+    assert!(is_done, "{why}");
 }
 
 /// A table that is added and forgotten here would be left behind.

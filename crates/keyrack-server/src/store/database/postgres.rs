@@ -30,7 +30,7 @@ const NOTIFY_AND_COMMIT: &str = "NOTIFY keyrack_changes; COMMIT";
 pub(super) const TIME: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT) AS time";
 pub(super) const LISTEN: &str = "LISTEN keyrack_changes";
 
-/// How long one answer may take. A commit that waits for a standby is not ended by any timeout of the server.
+/// How long one answer may take, but to what reads or writes a whole table. A commit that waits for a standby is not ended by any timeout of the server.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A connection to a server.
@@ -42,9 +42,21 @@ pub struct Session {
     is_broken: AtomicBool,
     /// Set when a statement failed: the server would roll back where it is told to commit, and call that a success.
     has_failed: bool,
+    /// How long an answer may take; as long as it does if there is none.
+    deadline: Option<Duration>,
 }
 
 impl Session {
+    /// From here on an answer may take as long as it does: that the server is gone shows on the connection all the same.
+    pub(in crate::store) const fn be_patient(&mut self) {
+        self.deadline = None;
+    }
+
+    /// Ends that.
+    pub(super) const fn be_impatient(&mut self) {
+        self.deadline = Some(ANSWER_DEADLINE);
+    }
+
     /// Whether it can be used again.
     pub(in crate::store) fn is_broken(&self) -> bool {
         self.is_broken.load(Ordering::Relaxed) || self.client.is_closed()
@@ -120,7 +132,10 @@ impl Session {
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, DatabaseError> {
         let was_broken = self.is_broken.swap(true, Ordering::Relaxed);
-        let answer = timeout(ANSWER_DEADLINE, answer).await.map_err(|_elapsed| DatabaseError::Late(ANSWER_DEADLINE))?;
+        let answer = match self.deadline {
+            Some(deadline) => timeout(deadline, answer).await.map_err(|_elapsed| DatabaseError::Late(deadline))?,
+            None => answer.await,
+        };
         self.is_broken.store(was_broken, Ordering::Relaxed);
         Ok(answer?)
     }

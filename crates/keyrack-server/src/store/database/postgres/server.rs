@@ -15,8 +15,8 @@ use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 
 use super::super::DatabaseError;
-use super::Session;
 use super::tls::Tls;
+use super::{ANSWER_DEADLINE, Session};
 use crate::random::{OsRandom, bytes};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -218,7 +218,7 @@ where
         let warning = Arc::clone(&warning);
         poll_fn(move |context| poll_messages(&mut connection, (&warning, &hint), context))
     });
-    Session { client, warning, is_broken: false.into(), has_failed: false }
+    Session { client, warning, is_broken: false.into(), has_failed: false, deadline: Some(ANSWER_DEADLINE) }
 }
 
 /// Messages come in order: a warning is noted before the answer that it belongs to is handed on.
