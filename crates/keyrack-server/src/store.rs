@@ -34,7 +34,7 @@ use tokio::sync::Mutex;
 
 pub use self::ballast::BALLAST_BYTES;
 use self::ballast::Ballast;
-pub use self::copying::{copy, rows_to_copy};
+pub use self::copying::{Contents, contents, copy, rows_to_copy};
 use self::database::{Connection, Pool};
 pub use self::database::{Database, DatabaseError, Schema, Server, ServerUrlError};
 pub use self::error::StoreError;
