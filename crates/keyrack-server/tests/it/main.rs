@@ -33,6 +33,7 @@ mod followers;
 mod gateways;
 mod group_commit;
 mod half_done;
+mod hosts;
 mod idempotency;
 mod isolation;
 mod journey;

@@ -1,5 +1,6 @@
 //! Speaking to a PostgreSQL server; the only place that knows it, with [`super::sqlite`] for the other engine.
 
+mod hosts;
 mod migrations;
 mod server;
 mod tls;

@@ -12,9 +12,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::{DbError, Severity};
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection};
 
 use super::super::DatabaseError;
+use super::hosts::Hosts;
 use super::tls::Tls;
 use super::{ANSWER_DEADLINE, Session};
 use crate::random::{OsRandom, bytes};
@@ -34,6 +35,7 @@ pub struct ServerUrlError(String);
 /// A PostgreSQL server, or several of which one is the primary.
 pub struct Server {
     config: Config,
+    hosts: Hosts,
     /// `None` if the connection is not encrypted.
     tls: Option<Tls>,
     pauses: Mutex<Pauses>,
@@ -86,7 +88,7 @@ impl Server {
         if config.get_application_name().is_none() {
             config.application_name("keyrack");
         }
-        Ok(Self { config, tls, pauses: Mutex::default(), hint: Arc::default() })
+        Ok(Self { hosts: Hosts::of(&config), config, tls, pauses: Mutex::default(), hint: Arc::default() })
     }
 
     /// The hosts and the database, without who logs in.
@@ -104,10 +106,9 @@ impl Server {
         if let Some(rest) = self.pauses().next.and_then(|next| next.checked_duration_since(Instant::now())) {
             return Err(DatabaseError::NotDue(rest));
         }
-        let connected = match tokio::time::timeout(LOGIN_TIMEOUT, self.dial()).await {
-            Ok(connected) => connected.map_err(DatabaseError::from),
-            Err(_elapsed) => Err(DatabaseError::Late(LOGIN_TIMEOUT)),
-        };
+        let connecting = self.hosts.connect(self.tls.as_ref(), &self.hint);
+        let connected = tokio::time::timeout(LOGIN_TIMEOUT, connecting).await;
+        let connected = connected.unwrap_or(Err(DatabaseError::Late(LOGIN_TIMEOUT)));
         let mut pauses = self.pauses();
         match connected {
             Ok(session) => {
@@ -121,20 +122,6 @@ impl Server {
                 let pause = longest / 2 + longest / 2 * u32::from(random) / 255;
                 *pauses = Pauses { failures: pauses.failures + 1, next: Some(Instant::now() + pause) };
                 Err(error)
-            }
-        }
-    }
-
-    async fn dial(&self) -> Result<Session, tokio_postgres::Error> {
-        let hint = Arc::clone(&self.hint);
-        match &self.tls {
-            Some(tls) => {
-                let (client, connection) = self.config.connect(tls.clone()).await?;
-                Ok(session(client, connection, hint))
-            }
-            None => {
-                let (client, connection) = self.config.connect(NoTls).await?;
-                Ok(session(client, connection, hint))
             }
         }
     }
@@ -208,7 +195,7 @@ impl Warning {
     }
 }
 
-fn session<S, T>(client: Client, mut connection: Connection<S, T>, hint: Arc<Notify>) -> Session
+pub(super) fn session<S, T>(client: Client, mut connection: Connection<S, T>, hint: Arc<Notify>) -> Session
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -258,6 +245,7 @@ fn is_warning(notice: &DbError) -> bool {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio_postgres::NoTls;
 
     use super::super::super::Others;
     use super::*;
