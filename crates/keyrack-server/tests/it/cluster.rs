@@ -189,6 +189,31 @@ fn a_commit_whose_answer_is_lost_is_done_once() {
     }
 }
 
+#[test]
+fn changes_reach_the_others_within_the_polling_interval_when_no_notification_does() {
+    let cluster = Cluster::new(2, "--stale-limit=5m");
+    cluster.nodes.iter().for_each(|node| node.proxy.lose_notifications());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while cluster.create(0, "first").is_none() {
+        assert!(Instant::now() < deadline, "the node does not find its way back");
+        thread::sleep(Duration::from_millis(100));
+    }
+    let mut slowest = Duration::ZERO;
+    for round in 0..12 {
+        let made = cluster.create(0, &format!("key {round}")).unwrap();
+        let began = Instant::now();
+        while cluster.nodes[1].verify(&made.value, 0) != Outcome::Accepted {
+            assert!(began.elapsed() < Duration::from_secs(1), "round {round}: it is not known to the other");
+            thread::sleep(Duration::from_millis(2));
+        }
+        slowest = slowest.max(began.elapsed());
+        let revoked = cluster.revoke(0, made.id, "wait=4").unwrap().json();
+        assert_eq!(revoked["effective"], "all", "round {round}");
+        assert_eq!(cluster.nodes[1].verify(&made.value, 0), Outcome::Denied, "round {round}");
+    }
+    assert!(slowest > Duration::from_millis(60), "it heard of every change at once: {slowest:?}");
+}
+
 // ---- everything at once --------------------------------------------------------------------------------------------
 
 const NODES: usize = 4;

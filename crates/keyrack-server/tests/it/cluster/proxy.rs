@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -18,13 +18,16 @@ struct Shared {
     streams: Mutex<Option<Vec<TcpStream>>>,
     /// After so many commits of changes more, the connection is cut between the commit and its answer.
     commits_left: AtomicI64,
+    /// Whoever wants to hear of changes hears of something else, which never happens.
+    is_deaf: AtomicBool,
 }
 
 impl Proxy {
     pub(crate) fn to(to: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { to, streams: Mutex::new(Some(Vec::new())), commits_left: AtomicI64::new(-1) });
+        let (streams, commits_left) = (Mutex::new(Some(Vec::new())), AtomicI64::new(-1));
+        let shared = Arc::new(Shared { to, streams, commits_left, is_deaf: AtomicBool::new(false) });
         thread::spawn({
             let shared = Arc::clone(&shared);
             move || listener.incoming().flatten().for_each(|client| shared.take(client))
@@ -42,6 +45,13 @@ impl Proxy {
     /// The way is open again.
     pub(crate) fn mend(&self) {
         self.shared.streams.lock().unwrap().get_or_insert_default();
+    }
+
+    /// From here on no notification of the database arrives.
+    pub(crate) fn lose_notifications(&self) {
+        self.shared.is_deaf.store(true, Ordering::SeqCst);
+        self.cut();
+        self.mend();
     }
 
     /// The next commit of a change reaches the database; its answer does not come back.
@@ -66,7 +76,10 @@ impl Shared {
             thread::spawn(move || {
                 let mut buffer = [0; 16 << 10];
                 while let Ok(count @ 1..) = from.read(&mut buffer) {
-                    let got = &buffer[..count];
+                    let got = &mut buffer[..count];
+                    if is_up && shared.is_deaf.load(Ordering::SeqCst) {
+                        deafen(got);
+                    }
                     // A change is told to those who listen; heartbeats are not.
                     let is_commit = is_up && got.windows(14).any(|window| window == b"keyrack_change");
                     let is_commit = is_commit && got.windows(6).any(|window| window == b"COMMIT");
@@ -84,5 +97,12 @@ impl Shared {
                 to.shutdown(Shutdown::Both).ok();
             });
         }
+    }
+}
+
+fn deafen(words: &mut [u8]) {
+    const LISTEN: &[u8] = b"LISTEN keyrack_changes";
+    if let Some(at) = words.windows(LISTEN.len()).position(|window| window == LISTEN) {
+        words[at..at + LISTEN.len()].copy_from_slice(b"LISTEN keyrack_nothing");
     }
 }
