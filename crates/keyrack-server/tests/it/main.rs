@@ -22,6 +22,7 @@ mod cli_client;
 mod client_keys;
 mod cluster;
 mod concurrency;
+mod conflicts;
 mod connections;
 mod copying;
 mod database;
