@@ -1,15 +1,15 @@
 //! Issuing, changing and revoking keys of every kind. No HTTP, no SQL: every door uses these.
 
 use keyrack::{
-    ApiKey, Holder, KeyDigest, KeyId, KeyKind, Limit, OrganizationRole, Permissions, PolicyVersion, ProjectId,
-    ProjectRole, Scope,
+    ApiKey, Holder, KeyDigest, KeyId, KeyKind, KeyRecord, Limit, OrganizationId, OrganizationRole, Permissions,
+    PolicyVersion, ProjectId, ProjectRole, Scope,
 };
 
 use crate::kept::History;
 use crate::place::{OrganizationCaller, Place, ProjectCaller};
 use crate::random::{self, Random};
 use crate::refusal::Refusal;
-use crate::store::{By, Find as _, StoreError, Writing};
+use crate::store::{By, Effective, Find as _, Store, StoreError, Writing};
 use crate::stored_key::StoredKey;
 use crate::tenancy::{Organization, Project};
 
@@ -283,6 +283,28 @@ async fn revoke_living(writing: &mut Writing, place: Place, id: i64, by: &By) ->
         return Err(Refusal::LastOperatorKey);
     }
     Ok(put_to_death(writing, key, by).await?)
+}
+
+/// Revokes a key while the database is away, by what is in memory of it: it is dead here when this returns, and everywhere once the
+/// database has it. With `within` it must be of that organization too. `None` if no such key is known here.
+///
+/// # Errors
+/// [`Refusal::SystemKey`], or [`StoreError::Full`] if it cannot be kept; the key lives on then.
+pub fn revoke_without_database(
+    store: &Store,
+    (place, within): (Place, Option<OrganizationId>),
+    id: i64,
+    by: &By,
+) -> Result<Option<Effective>, Refusal> {
+    let is_it = |key: &KeyRecord| {
+        key.id.0 == id
+            && place.holds(key.holder)
+            && within.is_none_or(|within| Place::Beneath(within).holds(key.holder))
+    };
+    if store.knows_a_live_key(|key| is_it(key) && !place.may_end(key)) {
+        return Err(Refusal::SystemKey);
+    }
+    Ok(store.revoke_without_database(KeyId(id), is_it, by)?)
 }
 
 /// Revokes a key that is dead already where it counts, and of which the database does not know that. Nobody is asked whether it may be:

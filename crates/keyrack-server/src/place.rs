@@ -1,6 +1,6 @@
 //! Where keys belong, and where a caller may act, and up to which role.
 
-use keyrack::{Holder, OrganizationId, OrganizationRole, ProjectId, ProjectRole, VerifiedKey};
+use keyrack::{Holder, KeyRecord, OrganizationId, OrganizationRole, ProjectId, ProjectRole, VerifiedKey};
 
 use crate::canonical::Canonical;
 use crate::refusal::Refusal;
@@ -42,6 +42,18 @@ impl Place {
                 Holder::Project { .. } | Holder::Organization { .. } | Holder::Operator | Holder::Follower,
             ) => false,
         }
+    }
+
+    /// Whether who is let into this place may revoke a key, as far as memory tells: one of its holders', and a system key only where
+    /// those are what is meant.
+    pub fn may_end(self, key: &KeyRecord) -> bool {
+        let is_meant = match self {
+            Self::System(_) => key.is_system,
+            Self::Project(_) | Self::Organization(_) | Self::Beneath(_) | Self::Installation | Self::Followers => {
+                !key.is_system
+            }
+        };
+        is_meant && self.holds(key.holder)
     }
 
     /// What sets this place apart from every other.

@@ -35,7 +35,7 @@ use tokio::sync::Mutex;
 
 pub use self::ballast::BALLAST_BYTES;
 use self::ballast::Ballast;
-pub use self::copying::{copy, rows_to_copy};
+pub use self::copying::{Contents, contents, copy, rows_to_copy};
 use self::database::{Connection, Pool};
 pub use self::database::{Database, DatabaseError, Schema, Server, ServerUrlError};
 pub use self::error::StoreError;
@@ -112,6 +112,7 @@ impl Store {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreError> {
         let mut store = Self::of(database, data_dir, root_key, verifier, tier, clock);
+        store.journal.read()?;
         let mut connection = match store.database.open_for_writing().await {
             Ok(connection) => connection,
             Err(error) if error.may_be_for_want_of_room() => {

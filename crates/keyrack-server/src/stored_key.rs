@@ -61,7 +61,8 @@ impl StoredKey {
     /// What the index holds of it.
     pub fn record(&self) -> KeyRecord {
         let (permissions, limits) = (self.permissions.clone(), LimitPlan::new(self.limits.iter().cloned()));
-        KeyRecord { id: self.id, version: self.version, holder: self.holder, reach: self.reach, permissions, limits }
+        let &Self { id, version, holder, reach, is_system, .. } = self;
+        KeyRecord { id, version, holder, reach, permissions, limits, is_system }
     }
 }
 

@@ -228,6 +228,8 @@ impl Key {
             reach: PolicyVersion(self.reach),
             permissions: Permissions::new(self.permissions.iter().map(String::as_str)),
             limits: LimitPlan::new(limits.collect::<Result<Vec<_>, _>>()?),
+            // Nobody asks a follower to revoke anything.
+            is_system: false,
         };
         Ok(LiveKey { digest: digest_of(&self.digest)?, record })
     }

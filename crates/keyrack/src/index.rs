@@ -103,13 +103,16 @@ pub(crate) enum Depth {
     Whole,
 }
 
+/// A version of a key, and all that it may do in that.
+type Versioned = (u32, Guard<Option<Arc<Grant>>>);
+
 /// A key that was not revoked.
 pub(crate) struct Live<'t> {
     number: u32,
     record: Record<'t>,
     summary: Summary,
     /// With its version. Looked at together with the summary, or when it is asked for.
-    whole: OnceCell<Option<(u32, Guard<Option<Arc<Grant>>>)>>,
+    whole: OnceCell<Option<Versioned>>,
     table: &'t Table,
     pub(crate) is_suspended: bool,
 }

@@ -188,13 +188,15 @@ pub struct KeyRecord {
     pub permissions: Permissions,
     /// How often it may be used.
     pub limits: LimitPlan,
+    /// Made by the service for itself: the tenant sees it and cannot touch it.
+    pub is_system: bool,
 }
 
 impl KeyRecord {
-    /// A key with a role and nothing else: no permission, no limit, and issued before there was a policy.
+    /// A tenant's key with a role and nothing else: no permission, no limit, and issued before there was a policy.
     pub fn new(id: KeyId, version: u32, holder: Holder) -> Self {
         let (permissions, limits) = (Permissions::default(), LimitPlan::default());
-        Self { id, version, holder, reach: PolicyVersion(0), permissions, limits }
+        Self { id, version, holder, reach: PolicyVersion(0), permissions, limits, is_system: false }
     }
 }
 

@@ -19,9 +19,7 @@
 mod calls;
 mod known;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::calls::Calls;
@@ -37,6 +35,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How soon a follower has a lease once it has loaded everything.
 const FIRST_LEASE: Duration = Duration::from_secs(10);
+/// How long who drops a follower waits for it to take its leave.
+const LEAVE_TAKING: Duration = Duration::from_secs(2);
 
 /// A server to follow.
 #[derive(Debug)]
@@ -76,6 +76,15 @@ pub enum RemoteError {
     /// What was told cannot be right.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    /// Everything is loaded again.
+    #[error(
+        "{url} does not know how far this follower has come: it was started anew, or a load balancer gives every question to another \
+         node. Follow one node"
+    )]
+    NotKnown {
+        /// The server.
+        url: String,
+    },
     /// What was told did not come to its end.
     #[error("what the server told was cut off")]
     CutOff,
@@ -144,16 +153,22 @@ impl Remote {
             stale_limit: self.stale_limit,
             shared: Arc::clone(&shared),
         };
-        let began = Instant::now();
+        let (mut loaded, mut pauses) = (None, Pauses::default());
         while !verifier.index().is_loaded() || verifier.index().is_fit(system_clock()).is_err() {
-            following.step()?;
-            if verifier.index().is_loaded() && began.elapsed() > FIRST_LEASE {
-                return Err(following.calls.no_answer("it gave no lease"));
+            let outcome = following.step();
+            let is_late =
+                verifier.index().is_loaded() && loaded.get_or_insert_with(Instant::now).elapsed() > FIRST_LEASE;
+            match outcome {
+                Ok(()) if is_late => return Err(following.calls.no_answer("it gave no lease")),
+                Ok(()) => {}
+                // Something may have come between the two answers that cannot be told as news.
+                Err(RemoteError::NotKnown { .. }) if !is_late => std::thread::sleep(pauses.next()),
+                Err(error) => return Err(error),
             }
         }
         let thread = std::thread::Builder::new().name("keyrack-follower".to_owned());
-        let thread = Some(thread.spawn(move || following.follow())?);
-        Ok(Follower { verifier, shared, thread })
+        thread.spawn(move || following.follow())?;
+        Ok(Follower { verifier, shared })
     }
 }
 
@@ -168,10 +183,33 @@ fn is_loopback(url: &str) -> bool {
 
 /// What this follower is called: another name after every start.
 fn draw_name() -> Result<String, std::io::Error> {
-    let mut random = [0; 8];
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
     let letter = |byte: u8| char::from(b'a' + byte % 26);
-    Ok(random.map(letter).iter().collect())
+    Ok(draw::<8>()?.map(letter).iter().collect())
+}
+
+fn draw<const N: usize>() -> Result<[u8; N], std::io::Error> {
+    let mut random = [0; N];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
+    Ok(random)
+}
+
+/// Attempts are further apart the more of them have failed.
+struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pauses {
+    /// How long to wait until the next attempt: between half of it and all of it, so that many followers do not come back at once.
+    fn next(&mut self) -> Duration {
+        let longest = self.0;
+        self.0 = (longest * 2).min(LONGEST_PAUSE);
+        let [random] = draw().unwrap_or([u8::MAX]);
+        longest / 2 + longest / 2 * u32::from(random) / 255
+    }
 }
 
 /// Follows a server until it is dropped.
@@ -179,14 +217,67 @@ fn draw_name() -> Result<String, std::io::Error> {
 pub struct Follower {
     verifier: Arc<Verifier>,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// What the thread and its owner share.
 #[derive(Debug, Default)]
 struct Shared {
-    is_over: AtomicBool,
+    stage: Mutex<Stage>,
+    /// Woken when the stage is another.
+    moved_on: Condvar,
     trouble: Mutex<Option<String>>,
+}
+
+/// How far the life of a follower is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Following,
+    /// Nothing renews its lease any more.
+    Over,
+    /// Its thread is gone.
+    Ended,
+}
+
+impl Shared {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_over(&self) -> bool {
+        *self.stage() != Stage::Following
+    }
+
+    /// Renews the lease of an index, unless the follower is over: from then on nothing does.
+    fn renew(&self, index: &Index, lease: crate::Lease) {
+        let stage = self.stage();
+        if *stage == Stage::Following {
+            index.renew(lease);
+        }
+    }
+
+    /// From here on the index answers nothing.
+    fn end(&self, index: &Index) {
+        let mut stage = self.stage();
+        index.distrust();
+        *stage = Stage::Over;
+        self.moved_on.notify_all();
+    }
+
+    /// Waits, but no longer than until the follower is over.
+    fn pause(&self, longest: Duration) {
+        drop(self.moved_on.wait_timeout_while(self.stage(), longest, |stage| *stage == Stage::Following));
+    }
+}
+
+/// Says that the thread is gone, however that came.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        *self.0.stage() = Stage::Ended;
+        self.0.moved_on.notify_all();
+    }
 }
 
 impl Follower {
@@ -202,13 +293,12 @@ impl Follower {
 }
 
 impl Drop for Follower {
-    /// From here on the verifier answers nothing, and the server waits for it no more.
+    /// From here on the verifier answers nothing, and the server is told not to wait for it any more. If it does not listen, this takes
+    /// two seconds.
     fn drop(&mut self) {
-        self.verifier.index().distrust();
-        self.shared.is_over.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
+        self.shared.end(self.verifier.index());
+        let has_time = |stage: &mut Stage| *stage != Stage::Ended;
+        drop(self.shared.moved_on.wait_timeout_while(self.shared.stage(), LEAVE_TAKING, has_time));
     }
 }
 
@@ -226,40 +316,38 @@ struct Following {
 
 impl Following {
     fn follow(mut self) {
-        let mut pause = FIRST_PAUSE;
-        while !self.shared.is_over.load(Ordering::Acquire) {
+        let _ending = Ending(Arc::clone(&self.shared));
+        let mut pauses = Pauses::default();
+        while !self.shared.is_over() {
             let outcome = self.step();
             let trouble = outcome.as_ref().err().map(ToString::to_string);
             *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
             if outcome.is_ok() {
-                pause = FIRST_PAUSE;
+                pauses = Pauses::default();
             } else {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                self.shared.pause(pauses.next());
             }
         }
+        // Nothing is answered any more: so the server need not wait.
         self.calls.leave(&self.ask());
     }
 
     /// Loads everything, or asks for what is new.
     fn step(&mut self) -> Result<(), RemoteError> {
         if self.cursor.is_none() {
-            self.cursor = Some(self.known.load(self.calls.snapshot()?)?);
+            let is_wanted = || !self.shared.is_over();
+            self.cursor = Some(self.known.load(self.calls.snapshot()?, is_wanted)?);
         }
         self.asked += 1;
         let began = system_clock().boot;
         let Told { cursor, seq, news, lease } = self.calls.news(&self.ask())?;
         self.cursor = None;
-        if cursor.is_some() {
-            self.known.apply(news, seq)?;
+        let cursor = cursor.ok_or_else(|| self.calls.not_known())?;
+        self.known.apply(news, seq)?;
+        if let Some(lease) = lease {
+            self.shared.renew(self.known.verifier.index(), lease.since(began, self.stale_limit));
         }
-        // A server that does not know what is new since then gives no lease.
-        if let (Some(lease), Some(_)) = (lease, &cursor)
-            && !self.shared.is_over.load(Ordering::Acquire)
-        {
-            self.known.verifier.index().renew(lease.since(began, self.stale_limit));
-        }
-        self.cursor = cursor;
+        self.cursor = Some(cursor);
         Ok(())
     }
 
@@ -277,6 +365,29 @@ impl Following {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_renews_the_lease_of_a_follower_that_was_dropped() {
+        let lease = || {
+            let until = system_clock().boot + Duration::from_secs(60);
+            crate::Lease { heard: Duration::ZERO, fresh_until: until, trusted_until: until }
+        };
+        let index = Index::with_capacity(0);
+        index.mark_loaded();
+        for round in 0..2_000 {
+            let (shared, start) = (Shared::default(), std::sync::Barrier::new(2));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    start.wait();
+                    (0..50).for_each(|_| shared.renew(&index, lease()));
+                });
+                start.wait();
+                shared.end(&index);
+                assert!(index.is_fit(system_clock()).is_err(), "round {round}: at once");
+            });
+            assert!(index.is_fit(system_clock()).is_err(), "round {round}: and for ever");
+        }
+    }
 
     #[test]
     fn only_what_is_encrypted_or_on_this_machine_is_followed() {

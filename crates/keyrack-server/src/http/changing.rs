@@ -11,7 +11,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use keyrack::{KeyId, OrganizationId};
+use keyrack::OrganizationId;
 use serde::Serialize;
 use tracing::Instrument as _;
 use utoipa::ToSchema;
@@ -25,6 +25,7 @@ use super::project_keys::Door;
 use super::to_json;
 use crate::app::App;
 use crate::crash::crash_point;
+use crate::keys;
 use crate::place::Place;
 use crate::random::{self, OsRandom};
 use crate::refusal::Refusal;
@@ -202,8 +203,7 @@ where
 
 fn without_database(app: &App, target: Target, by: &By, error: StoreError) -> Result<Response, Problem> {
     let Target { id, place, within } = target;
-    let is_meant = |holder| place.holds(holder) && within.is_none_or(|within| Place::Beneath(within).holds(holder));
-    let Some(effective) = app.store.revoke_without_database(KeyId(id), is_meant, by)? else {
+    let Some(effective) = keys::revoke_without_database(&app.store, (place, within), id, by)? else {
         return Err(error.into());
     };
     let mut body = to_json(&Undurable { id, durable: false });
@@ -351,7 +351,7 @@ where
         }
     };
     if let Some(Kept { repeatable, .. }) = kept {
-        let kept = repeatable.seal(&reply, writing.now(), app.random.as_ref());
+        let kept = repeatable.seal(&reply, writing.reply_time().await?, app.random.as_ref());
         writing.keep_reply(repeatable.lookup(), &kept).await?;
     }
     let seq = writing.commit().await?;

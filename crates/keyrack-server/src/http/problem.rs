@@ -325,6 +325,7 @@ impl From<StoreError> for Problem {
                 Self::unavailable("The store is not available; nothing was changed. Try again.")
             }
             StoreError::Damaged { .. }
+            | StoreError::Journal { .. }
             | StoreError::ForeignRootKey
             | StoreError::NewerSchema { .. }
             | StoreError::OlderSchema { .. } => Self::internal(),

@@ -1,7 +1,11 @@
 //! Moving a whole store from one database to another, of whichever engine: every row as it is, with its MAC.
 
+use sha2::{Digest as _, Sha256};
+
 use super::StoreError;
-use super::database::{Connection, Database, Others, Row, Statement};
+use super::database::{Connection, Database, Others, Row, Statement, Value};
+use super::live_sum::LiveSum;
+use crate::canonical::Canonical;
 
 /// Every table that holds something of the installation, what a row refers to before what refers to it, with its primary key. Not those
 /// that are about the processes that use the store.
@@ -31,6 +35,7 @@ const ROWS_AT_A_TIME: i64 = 250;
 /// [`StoreError`] if they cannot be counted.
 pub async fn rows_to_copy(from: &Database) -> Result<u64, StoreError> {
     let mut from = from.pool(1).snapshot().await?;
+    from.be_patient();
     let mut rows = 0;
     for (table, _) in TABLES {
         let counted = Statement::new(format!("SELECT COUNT(*) AS rows FROM {table}")).fetch_one(&mut from).await?;
@@ -45,14 +50,56 @@ pub async fn rows_to_copy(from: &Database) -> Result<u64, StoreError> {
 /// [`StoreError`] if one of the two cannot be used; nothing is in the other then.
 pub async fn copy(from: &Database, to: &Database, mut each: impl FnMut(u64) + Send) -> Result<(), StoreError> {
     let mut from = from.pool(1).snapshot().await?;
+    from.be_patient();
     let mut to = to.open_for_writing().await?;
     to.migrate().await?;
+    to.be_patient();
     to.begin_write().await?;
     for (table, key) in TABLES {
         copy_table(&mut from, &mut to, (table, key), &mut each).await?;
     }
     to.commit(Others::NeedNotKnow).await?;
     Ok(to.close().await?)
+}
+
+/// What is in a database: for each table how many rows, and a sum over them, in whatever order they come.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Contents(Vec<(u64, LiveSum)>);
+
+/// Reads everything that is copied.
+///
+/// # Errors
+/// [`StoreError`] if it cannot be read.
+pub async fn contents(of: &Database) -> Result<Contents, StoreError> {
+    let mut of = of.pool(1).snapshot().await?;
+    of.be_patient();
+    let mut contents = Vec::new();
+    for (table, _) in TABLES {
+        let (mut rows, mut sum) = (0, LiveSum::default());
+        Statement::new(format!("SELECT * FROM {table}"))
+            .for_each(&mut of, |row| {
+                (rows, sum) = (rows + 1, sum.with(&hash_of(&row)?));
+                Ok::<_, StoreError>(true)
+            })
+            .await?;
+        contents.push((rows, sum));
+    }
+    Ok(Contents(contents))
+}
+
+fn hash_of(row: &Row) -> Result<[u8; 32], StoreError> {
+    let mut columns = row.columns();
+    columns.sort_unstable();
+    let mut canonical = Canonical::new("row");
+    for column in columns {
+        canonical = canonical.text(column);
+        canonical = match row.value(column)? {
+            Value::Int(value) => canonical.maybe_int(value),
+            Value::Text(value) => canonical.maybe_text(value.as_deref()),
+            Value::Bytes(value) => canonical.bytes(value),
+        };
+    }
+    Ok(Sha256::digest(canonical.as_bytes()).into())
 }
 
 async fn copy_table(

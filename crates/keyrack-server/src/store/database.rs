@@ -17,6 +17,7 @@ pub use self::opening::{Database, Schema};
 pub(super) use self::pool::Pool;
 pub use self::postgres::{Server, ServerUrlError};
 pub(super) use self::statement::{Statement, Value};
+use crate::clock::Timestamp;
 
 /// Whether other processes are told of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,22 @@ impl Connection {
             Self::Sqlite(connection) => Ok(sqlx::query(words).execute(connection).await.map(|_| ())?),
             Self::PooledSqlite(connection) => Ok(sqlx::query(words).execute(&mut **connection).await.map(|_| ())?),
             Self::Postgres(session) => session.run(words).await,
+        }
+    }
+
+    /// From here on it may take as long as it does: for what reads or writes whole tables.
+    pub(super) const fn be_patient(&mut self) {
+        match self {
+            Self::Sqlite(_) | Self::PooledSqlite(_) => {}
+            Self::Postgres(session) => session.be_patient(),
+        }
+    }
+
+    /// The time that everybody goes by who writes there: the server's, or that of the one process which has the file.
+    pub(super) async fn time(&mut self, own: Timestamp) -> Result<Timestamp, DatabaseError> {
+        match self {
+            Self::Sqlite(_) | Self::PooledSqlite(_) => Ok(own),
+            Self::Postgres(_) => Ok(Timestamp(Statement::new(postgres::TIME).fetch_one(self).await?.try_get("time")?)),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Why the store did not do what it was asked.
 
+use std::path::PathBuf;
+
 use keyrack::ApplyError;
 
 use super::database::{DatabaseError, Meaning};
@@ -29,6 +31,17 @@ pub enum StoreError {
     Damaged {
         /// What was found.
         what: String,
+    },
+    /// The journal of this node cannot be read.
+    #[error(
+        "{} cannot be read; it holds revocations that the database may not have, and without it their keys would live again",
+        file.display()
+    )]
+    Journal {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// The schema was made by a newer Keyrack.
     #[error(
@@ -61,10 +74,13 @@ impl StoreError {
     pub fn is_outage(&self) -> bool {
         match self {
             Self::Unavailable(error) => error.is_outage(),
-            Self::OutcomeUnknown(_) | Self::Busy => true,
-            Self::Full
+            Self::OutcomeUnknown(_) => true,
+            // Somebody holds what is needed: the database is there, and knows what this process may not.
+            Self::Busy
+            | Self::Full
             | Self::Conflict
             | Self::Damaged { .. }
+            | Self::Journal { .. }
             | Self::ForeignRootKey
             | Self::NewerSchema { .. }
             | Self::OlderSchema { .. } => false,
@@ -80,6 +96,7 @@ impl StoreError {
             | Self::Busy
             | Self::OutcomeUnknown(_)
             | Self::Damaged { .. }
+            | Self::Journal { .. }
             | Self::ForeignRootKey
             | Self::NewerSchema { .. }
             | Self::OlderSchema { .. } => false,

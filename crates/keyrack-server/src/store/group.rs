@@ -121,6 +121,7 @@ impl Store {
             | StoreError::Busy
             | StoreError::OutcomeUnknown(_)
             | StoreError::Damaged { .. }
+            | StoreError::Journal { .. }
             | StoreError::ForeignRootKey
             | StoreError::NewerSchema { .. }
             | StoreError::OlderSchema { .. }) => certain,
@@ -207,6 +208,7 @@ impl StoreError {
             | Self::Unavailable(_)
             | Self::Damaged { .. }
             | Self::NewerSchema { .. }
+            | Self::Journal { .. }
             | Self::ForeignRootKey
             | Self::OlderSchema { .. } => Self::Conflict,
         }

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use keyrack::{Holder, KeyId};
+use keyrack::{KeyId, KeyRecord};
 use serde::{Deserialize, Serialize};
 
 use super::writing::By;
@@ -55,25 +55,38 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Reads what an earlier process left. A line that this installation did not write, or not to its end, is passed over.
+    /// One that was not read yet.
     pub(super) fn of(data_dir: &Path, key: MacKey) -> Self {
-        let path = data_dir.join(FILE);
-        let lines = std::fs::read_to_string(&path).unwrap_or_default();
-        let read = |line: &str| {
-            let (tag, death) = line.split_once(' ')?;
-            let death: Death = serde_json::from_str(death).ok()?;
-            let tag = data_encoding::HEXLOWER.decode(tag.as_bytes()).ok()?;
-            key.fits(&death.canonical(), &tag).then_some(death)
+        Self { path: data_dir.join(FILE), key, open: Mutex::default() }
+    }
+
+    /// Reads what an earlier process left. A line that this installation did not write, or not to its end, is passed over.
+    ///
+    /// # Errors
+    /// [`StoreError::Journal`] if there is one and it cannot be read: keys that died would live again.
+    pub(super) fn read(&self) -> Result<(), StoreError> {
+        let bytes = match std::fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(StoreError::Journal { file: self.path.clone(), source }),
         };
-        let open = lines.lines().filter_map(|line| {
-            let death = read(line);
-            if death.is_none() {
-                tracing::error!(file = %path.display(), "a line of the journal of revocations cannot be used");
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match self.death_of(line) {
+                Some(death) => open.push(death),
+                None => {
+                    tracing::error!(file = %self.path.display(), "a line of the journal of revocations cannot be used");
+                }
             }
-            death
-        });
-        let open = Mutex::new(open.collect());
-        Self { path, key, open }
+        }
+        Ok(())
+    }
+
+    fn death_of(&self, line: &[u8]) -> Option<Death> {
+        let (tag, death) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+        let death: Death = serde_json::from_str(death).ok()?;
+        let tag = data_encoding::HEXLOWER.decode(tag.as_bytes()).ok()?;
+        self.key.fits(&death.canonical(), &tag).then_some(death)
     }
 
     /// What the database does not have yet.
@@ -93,11 +106,16 @@ impl Journal {
             return Ok(());
         }
         let tag = data_encoding::HEXLOWER.encode(&self.key.tag(&death.canonical()));
-        let line = format!("{tag} {}\n", serde_json::to_string(death).expect("it is plain data"));
+        // It begins a line, whatever a crash has left of the one before.
+        let line = format!("\n{tag} {}\n", serde_json::to_string(death).expect("it is plain data"));
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
-        file.write_all(line.as_bytes())?;
-        file.sync_all()?;
-        sync_parent(&self.path)?;
+        let before = file.metadata()?.len();
+        let kept = file.write_all(line.as_bytes()).and_then(|()| file.sync_all());
+        if let Err(error) = kept.and_then(|()| sync_parent(&self.path)) {
+            // What was refused is not to come true after a restart.
+            file.set_len(before)?;
+            return Err(error);
+        }
         open.push(death.clone());
         Ok(())
     }
@@ -114,19 +132,23 @@ impl Journal {
 }
 
 impl Store {
-    /// Revokes a key without the database: it is dead here when this returns, and everywhere once the database has it. `None` if no
-    /// live key of that number is held by such a holder, as far as this node knows.
+    /// Whether a key is known here that lives and that `is_it` picks.
+    pub fn knows_a_live_key(&self, is_it: impl Fn(&KeyRecord) -> bool) -> bool {
+        self.in_force.has_live(is_it)
+    }
+
+    /// Revokes the key of that number that `is_it` picks without the database; whether that may be is for the caller to know. `None` if
+    /// there is none that lives, as far as this node knows.
     ///
     /// # Errors
     /// [`StoreError::Full`] if it cannot be kept; the key lives on then.
     pub fn revoke_without_database(
         &self,
         key: KeyId,
-        is_meant: impl Fn(Holder) -> bool,
+        is_it: impl Fn(&KeyRecord) -> bool,
         by: &By,
     ) -> Result<Option<Effective>, StoreError> {
-        let is_it = |record: &keyrack::KeyRecord| record.id == key && is_meant(record.holder);
-        if !self.in_force.has_live(is_it) {
+        if !self.in_force.has_live(&is_it) {
             // Who asks again is told the same.
             let is_kept = self.journal.open().iter().any(|death| death.key == key.0 && death.by().actor == by.actor);
             return Ok(is_kept.then(|| self.known_reach()));
@@ -137,8 +159,16 @@ impl Store {
         Ok(Some(self.known_reach()))
     }
 
+    /// The ballast is given up for it, as for any revocation.
     fn keep_death(&self, death: &Death) -> Result<(), StoreError> {
-        self.journal.add(death).map_err(|error| {
+        let kept = self.journal.add(death).or_else(|error| {
+            if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+                return Err(error);
+            }
+            self.ballast.give_up();
+            self.journal.add(death)
+        });
+        kept.map_err(|error| {
             tracing::error!(%error, "the journal of revocations cannot be written");
             StoreError::Full
         })
@@ -175,25 +205,41 @@ impl Store {
         }
     }
 
-    /// Commits what is in the journal.
+    /// Commits what is in the journal, each by itself: one that cannot be, because its row is damaged, must not hold up the others.
     ///
     /// # Errors
-    /// [`StoreError`]; it is tried again then.
+    /// [`StoreError`]; what is left is tried again then.
     async fn commit_journal(self: &std::sync::Arc<Self>) -> Result<(), StoreError> {
-        let open = self.journal.open();
-        if open.is_empty() {
-            return Ok(());
+        let (mut done, mut outcome) = (Vec::new(), Ok(()));
+        for death in self.journal.open() {
+            match self.commit_death(&death).await {
+                Ok(()) => done.push(death),
+                Err(error) => {
+                    let is_outage = error.is_outage();
+                    outcome = Err(error);
+                    if is_outage {
+                        break;
+                    }
+                }
+            }
         }
+        if !done.is_empty() {
+            tracing::info!(revocations = done.len(), "the database has revocations that were made without it");
+            self.journal.remove(&done).map_err(|error| {
+                tracing::error!(%error, "the journal of revocations cannot be emptied; nothing comes of that but work");
+                StoreError::Full
+            })?;
+        }
+        outcome
+    }
+
+    async fn commit_death(self: &std::sync::Arc<Self>, death: &Death) -> Result<(), StoreError> {
         let mut writing = self.begin(Need::Revocation).await?;
-        for death in &open {
-            keys::revoke_again(&mut writing, KeyId(death.key), &death.by()).await?;
+        if let Err(error) = keys::revoke_again(&mut writing, KeyId(death.key), &death.by()).await {
+            writing.abandon().await?;
+            return Err(error);
         }
-        let seq = writing.commit().await?;
-        tracing::info!(revocations = open.len(), seq, "the database has the revocations that were made without it");
-        self.journal.remove(&open).map_err(|error| {
-            tracing::error!(%error, "the journal of revocations cannot be emptied; nothing comes of that but work");
-            StoreError::Full
-        })
+        writing.commit().await.map(|_seq| ())
     }
 }
 
@@ -207,7 +253,11 @@ mod tests {
     fn what_is_kept_is_read_again_and_what_was_tampered_with_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let root_key = RootKey::create(&dir.path().join("root.key"), &OsRandom).unwrap();
-        let journal = || Journal::of(dir.path(), root_key.derive("journal"));
+        let journal = || {
+            let journal = Journal::of(dir.path(), root_key.derive("journal"));
+            journal.read().unwrap();
+            journal
+        };
         let by = By { actor: Actor { kind: ActorKind::SecretKey, id: Some(3) }, request_id: "req_1".to_owned() };
         let deaths = [Death::new(KeyId(4), &by), Death::new(KeyId(5), &by)];
         let first = journal();
@@ -227,5 +277,24 @@ mod tests {
         assert_eq!(again.open(), deaths[1..]);
         again.remove(&deaths).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+
+        // A crash in the middle of a line, or a byte that is no text, takes that line and no other.
+        first.add(&Death::new(KeyId(6), &by)).unwrap();
+        let torn = &std::fs::read(&path).unwrap()[..40];
+        std::fs::write(&path, [torn, b"\xff"].concat()).unwrap();
+        let last = Death::new(KeyId(7), &by);
+        journal().add(&last).unwrap();
+        assert_eq!(journal().open(), [last]);
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_is_not_taken_for_an_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let root_key = RootKey::create(&dir.path().join("root.key"), &OsRandom).unwrap();
+        let journal = Journal::of(dir.path(), root_key.derive("journal"));
+        assert!(journal.read().is_ok(), "there is none");
+        std::fs::create_dir(dir.path().join(FILE)).unwrap();
+        let refused = journal.read().unwrap_err().to_string();
+        assert!(refused.contains("revocations"), "{refused}");
     }
 }

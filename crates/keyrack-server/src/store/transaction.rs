@@ -107,6 +107,8 @@ pub struct Writing {
     /// Whether it takes something away.
     pub(super) narrows: bool,
     pub(super) now: Timestamp,
+    /// By which replies grow old, once somebody has asked.
+    pub(super) reply_time: Option<Timestamp>,
 }
 
 impl Store {
@@ -157,7 +159,7 @@ impl Store {
 
     async fn writing(self: &Arc<Self>, need: Need, turn: Turn) -> Result<Writing, StoreError> {
         let (store, own, now) = (Arc::clone(self), Written::default(), self.clock.now());
-        let mut writing = Writing { store, turn, need, own, position: 0, narrows: false, now };
+        let mut writing = Writing { store, turn, need, own, position: 0, narrows: false, now, reply_time: None };
         match writing.open().await {
             Err(error) if need == Need::Revocation && error.may_be_for_want_of_room() => {
                 self.ballast.give_up();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keyrack::{KeyId, OrganizationId, PolicyVersion, ProjectId};
+use keyrack::{KeyId, KeyRecord, OrganizationId, PolicyVersion, ProjectId};
 
 use super::live_sum::LiveSum;
 use super::reading::{Beneath, Find};
@@ -173,9 +173,9 @@ impl Writing {
         Ok(usable)
     }
 
-    /// Makes a key dead in memory whose row cannot be used; says whether there was one.
+    /// Makes a key dead in memory whose row cannot be used, if it may be revoked in that place; says whether there was one.
     pub fn kill_in_memory(&self, place: Place, id: i64) -> bool {
-        self.store.in_force.kill(|key| key.id.0 == id && place.holds(key.holder)) > 0
+        self.store.in_force.kill(|key| key.id.0 == id && place.may_end(key)) > 0
     }
 
     /// Makes a key dead in memory whose row is gone or only looks as if it were dead; says whether there was one.
@@ -205,8 +205,8 @@ impl Writing {
 
     /// Makes a key dead in memory, if it is of that place and organization.
     pub fn kill_in_memory_beneath(&self, organization: OrganizationId, place: Place, id: i64) {
-        let is_own = |holder| Place::Beneath(organization).holds(holder) && place.holds(holder);
-        self.store.in_force.kill(|key| key.id.0 == id && is_own(key.holder));
+        let is_own = |key: &KeyRecord| Place::Beneath(organization).holds(key.holder) && place.may_end(key);
+        self.store.in_force.kill(|key| key.id.0 == id && is_own(key));
     }
 
     /// Makes every key of a project dead in memory, if it is that organization's.
@@ -304,13 +304,27 @@ impl Writing {
         outcome
     }
 
+    /// The time by which replies grow old: that of the database. A node whose clock is wrong would forget everybody's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn reply_time(&mut self) -> Result<Timestamp, StoreError> {
+        if let Some(time) = self.reply_time {
+            return Ok(time);
+        }
+        let own = self.now;
+        let time = self.connection()?.time(own).await?;
+        self.reply_time = Some(time);
+        Ok(time)
+    }
+
     /// The kept reply to a request, if it is not too old. [`Writing::position`] is not below its change then, even if another process
     /// committed that after this transaction began.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn reply(&mut self, lookup: &[u8; 32]) -> Result<Option<KeptReply>, StoreError> {
-        let now = self.now;
+        let now = self.reply_time().await?;
         let found = sql::reply(self.connection()?, lookup, now).await?;
         if found.is_some() && self.store.is_shared() {
             let store = Arc::clone(&self.store);
@@ -333,7 +347,7 @@ impl Writing {
     /// # Errors
     /// [`StoreError`].
     pub async fn forget_old_replies(&mut self) -> Result<u64, StoreError> {
-        let now = self.now;
+        let now = self.reply_time().await?;
         Ok(sql::delete_expired_replies(self.connection()?, now).await?)
     }
 

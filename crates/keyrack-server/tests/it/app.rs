@@ -86,14 +86,30 @@ pub(crate) struct Node {
 
 impl Node {
     /// Sends a request with a key, and a JSON body if there is one.
-    pub(crate) async fn call(&self, key: &str, (method, path): (&str, &str), body: Option<Value>) -> Reply {
-        let request = Request::builder().method(method).uri(path).header("Authorization", format!("Bearer {key}"));
-        let request = match body {
-            Some(body) => request.header("Content-Type", "application/json").body(Body::from(body.to_string())),
-            None => request.body(Body::empty()),
-        };
-        reply_of(self.router.clone().oneshot(request.unwrap()).await.unwrap()).await
+    pub(crate) async fn call(&self, key: &str, route: (&str, &str), body: Option<Value>) -> Reply {
+        self.call_with(key, route, body, &[]).await
     }
+
+    /// Sends a request with a key, a JSON body and more headers.
+    pub(crate) async fn call_with(
+        &self,
+        key: &str,
+        route: (&str, &str),
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> Reply {
+        reply_of(self.router.clone().oneshot(request(key, route, body, headers)).await.unwrap()).await
+    }
+}
+
+fn request(key: &str, (method, path): (&str, &str), body: Option<Value>, headers: &[(&str, &str)]) -> Request<Body> {
+    let request = Request::builder().method(method).uri(path).header("Authorization", format!("Bearer {key}"));
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let request = match body {
+        Some(body) => request.header("Content-Type", "application/json").body(Body::from(body.to_string())),
+        None => request.body(Body::empty()),
+    };
+    request.unwrap()
 }
 
 /// A reply with what matters of it.
@@ -249,14 +265,25 @@ impl TestApp {
 
     /// Another node of the same store.
     pub(crate) async fn another_node(&self) -> Node {
+        self.another_node_with(&self.clock).await
+    }
+
+    /// Another node of the same store, whose wall clock was set wrong by so many hours.
+    pub(crate) async fn another_node_ahead(&self, hours: i64) -> Node {
+        let (now, uptime) = (self.clock.now().plus_seconds(hours * 60 * 60), self.clock.uptime());
+        let clock = FrozenClock { now: AtomicI64::new(now.0), uptime: AtomicU64::new(uptime.0) };
+        self.another_node_with(&Arc::new(clock)).await
+    }
+
+    async fn another_node_with(&self, clock: &Arc<FrozenClock>) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let root_key = RootKey::load(&self.dir.path().join("root.key")).unwrap();
         let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
-        let store = open(&self.place, dir.path(), &root_key, &verifier, &self.clock).await;
+        let store = open(&self.place, dir.path(), &root_key, &verifier, clock).await;
         store.load().await.unwrap();
         store.join().await.unwrap();
         let (types, random) = (self.app.problem_types.clone(), Arc::clone(&self.app.random));
-        let app = Arc::new(App::new(store, verifier, &root_key, plenty(), types, self.clock.clone(), random));
+        let app = Arc::new(App::new(store, verifier, &root_key, plenty(), types, clock.clone(), random));
         Node { router: http::service(Arc::clone(&app)), app, _dir: dir }
     }
 
@@ -290,6 +317,15 @@ impl TestApp {
         self.clock.now.fetch_add(by, Ordering::SeqCst);
     }
 
+    /// The last seconds pass until the replies are a day old that are kept now; where they go by the clock of a server, which nobody
+    /// here sets, they are made so.
+    pub(crate) async fn end_the_day(&self, seconds: u32) {
+        self.advance_seconds(seconds);
+        if matches!(self.place, Place::Schema(_)) {
+            self.beside().await.run("UPDATE replies SET expires_at = expires_at - 86400000000").await;
+        }
+    }
+
     /// The admin key of the first project.
     pub(crate) fn admin(&self) -> &str {
         self.first_keys.project.expose()
@@ -304,19 +340,11 @@ impl TestApp {
     pub(crate) async fn call_with(
         &self,
         key: &str,
-        (method, path): (&str, &str),
+        route: (&str, &str),
         body: Option<Value>,
         headers: &[(&str, &str)],
     ) -> Reply {
-        let mut request = Request::builder().method(method).uri(path).header("Authorization", format!("Bearer {key}"));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = match body {
-            Some(body) => request.header("Content-Type", "application/json").body(Body::from(body.to_string())),
-            None => request.body(Body::empty()),
-        };
-        self.send(request.unwrap()).await
+        self.send(request(key, route, body, headers)).await
     }
 
     /// Sends a request as the first project's admin.

@@ -2,7 +2,8 @@
 
 pub(crate) mod history;
 pub(crate) mod nodes;
-mod proxy;
+mod outages;
+pub(crate) mod proxy;
 pub(crate) mod run;
 
 use std::collections::HashMap;
@@ -24,8 +25,12 @@ use crate::server::{KEYRACK, keyrack};
 /// Nodes of one store, and for each the way to it, which can be cut.
 fn behind_proxies(nodes: usize, stale_limit: &'static str) -> (Cluster, Vec<Proxy>) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let schema = runtime.block_on(database::new_schema());
-    let (server, rest) = database::parts(&schema);
+    behind_proxies_to(&runtime.block_on(database::new_schema()), nodes, stale_limit)
+}
+
+/// The same in a schema that is known.
+fn behind_proxies_to(schema: &str, nodes: usize, stale_limit: &'static str) -> (Cluster, Vec<Proxy>) {
+    let (server, rest) = database::parts(schema);
     let proxies: Vec<_> = (0..nodes).map(|_| Proxy::to(server)).collect();
     let urls = proxies.iter().map(|proxy| format!("postgres://keyrack@{}{rest}", proxy.address));
     (Cluster::start(urls, stale_limit, Clock::Own), proxies)
@@ -71,45 +76,28 @@ fn a_commit_whose_answer_is_lost_is_done_once() {
 }
 
 #[test]
-fn without_the_database_keys_pass_until_the_stale_limit_and_then_nothing_does() {
-    let (cluster, proxies) = behind_proxies(1, "--stale-limit=4s");
-    let node = &cluster.nodes[0];
-    let made = cluster.create(0, "key").unwrap();
-    proxies[0].cut();
-    let cut = Instant::now();
-    let mut was_stale = false;
-    let door = node.url(true).unwrap();
-    loop {
-        let request = ureq::http::Request::builder().method("GET").uri(format!("{door}/v1/auth/nginx"));
-        let request = request.header("Authorization", format!("Bearer {}", made.value));
-        let request = request.header("X-Original-Method", "GET").header("X-Original-URI", "/x").body(String::new());
-        let asked = Instant::now();
-        let reply = node.send(request.unwrap()).unwrap();
-        let took = cut.elapsed();
-        match reply.status {
-            200 => {
-                assert!(asked.duration_since(cut) < Duration::from_millis(4_100), "answered after {took:?}");
-                was_stale |= reply.headers.contains_key("x-keyrack-stale");
-                assert!(took < Duration::from_millis(2_500) || was_stale, "it does not say that it is stale");
-            }
-            _ => {
-                assert_eq!(reply.headers["x-keyrack-reason"], "UNAVAILABLE", "never as a bad key");
-                assert!(took > Duration::from_millis(3_700), "given up after {took:?}");
-                break;
-            }
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    assert!(was_stale);
-    let refused = node.ask("POST", KEYS, &cluster.admin, Some(&json!({"name": "x"})), &[]).unwrap();
-    assert_eq!(refused.status, 503, "{}", refused.text);
-    assert!(refused.headers.contains_key("retry-after"));
-    proxies[0].mend();
+fn changes_reach_the_others_within_the_polling_interval_when_no_notification_does() {
+    let (cluster, proxies) = behind_proxies(2, "--stale-limit=5m");
+    proxies.iter().for_each(Proxy::lose_notifications);
     let deadline = Instant::now() + Duration::from_secs(20);
-    while node.verify(&made.value, made.seq) != Outcome::Accepted {
-        assert!(Instant::now() < deadline, "it does not find its way back");
-        thread::sleep(Duration::from_millis(50));
+    while cluster.create(0, "first").is_none() {
+        assert!(Instant::now() < deadline, "the node does not find its way back");
+        thread::sleep(Duration::from_millis(100));
     }
+    let mut slowest = Duration::ZERO;
+    for round in 0..12 {
+        let made = cluster.create(0, &format!("key {round}")).unwrap();
+        let began = Instant::now();
+        while cluster.nodes[1].verify(&made.value, 0) != Outcome::Accepted {
+            assert!(began.elapsed() < Duration::from_secs(1), "round {round}: it is not known to the other");
+            thread::sleep(Duration::from_millis(2));
+        }
+        slowest = slowest.max(began.elapsed());
+        let revoked = cluster.revoke(0, made.id, "wait=4").unwrap().json();
+        assert_eq!(revoked["effective"], "all", "round {round}");
+        assert_eq!(cluster.nodes[1].verify(&made.value, 0), Outcome::Denied, "round {round}");
+    }
+    assert!(slowest > Duration::from_millis(60), "it heard of every change at once: {slowest:?}");
 }
 
 // ---- everything at once --------------------------------------------------------------------------------------------
@@ -261,41 +249,6 @@ fn a_node_that_hangs_in_the_middle_of_a_commit_holds_nobody_up_for_long() {
         assert!(start.elapsed() < Duration::from_secs(6), "it took {:?}", start.elapsed());
         proxies[0].mend();
     });
-}
-
-// ---- without the database ------------------------------------------------------------------------------------------
-
-#[test]
-fn a_revocation_without_the_database_is_kept_and_committed_when_it_is_back() {
-    let (cluster, proxies) = behind_proxies(2, "--stale-limit=5m");
-    let (cut, other) = (&cluster.nodes[0], &cluster.nodes[1]);
-    let made: Vec<_> = (0..3).map(|number| cluster.create(0, &format!("key-{number}")).unwrap()).collect();
-    proxies[0].cut();
-    let revoked = cluster.revoke(0, made[0].id, "wait=1").unwrap();
-    assert_eq!(revoked.status, 202, "{}", revoked.text);
-    let revoked = revoked.json();
-    assert_eq!((&revoked["id"], &revoked["durable"]), (&json!(made[0].id), &json!(false)));
-    assert_eq!((&revoked["effective"], revoked["pending"].as_array().unwrap().len()), (&json!("partial"), 1));
-    assert_eq!(cut.verify(&made[0].value, made[0].seq), Outcome::Denied, "it is dead here at once");
-    assert_eq!(cut.verify(&made[1].value, made[1].seq), Outcome::Accepted, "the others live");
-    assert_eq!(cluster.revoke(0, made[0].id, "wait=1").unwrap().status, 202, "whoever asks again is told the same");
-    let unknown = cluster.revoke(0, 999, "wait=1").unwrap();
-    assert_eq!(unknown.status, 503, "the database may know it: {}", unknown.text);
-
-    // Killed before it could tell anybody.
-    cut.kill();
-    proxies[0].mend();
-    cut.start();
-    assert_eq!(cut.verify(&made[0].value, made[0].seq), Outcome::Denied, "it is still dead when the node is back");
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while other.verify(&made[0].value, made[0].seq) != Outcome::Denied {
-        assert!(Instant::now() < deadline, "it does not become known to the others");
-        thread::sleep(Duration::from_millis(20));
-    }
-    let events =
-        other.ask("GET", "/api/client/audit-events?action=key.revoke", &cluster.admin, None, &[]).unwrap().json();
-    assert_eq!(events["results"][0]["target"]["id"], made[0].id);
-    assert_eq!(events["results"][0]["actor"]["kind"], "secret_key", "by who asked for it");
 }
 
 #[test]

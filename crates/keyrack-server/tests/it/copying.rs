@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::database::new_schema;
+use crate::database::{Place, new_schema};
 use crate::server::{KEYRACK, Server, keyrack};
+use crate::standby::Postgres;
 
 const KEYS: &str = "/api/client/keys";
 
@@ -102,6 +103,73 @@ fn what_cannot_be_copied_is_refused_and_nothing_is_made() {
     let (is_done, why) = copy(from, to, &other.path().join("root.key"));
     assert!(!is_done && why.contains("root key"), "{why}");
     assert!(!empty.path().join("keyrack.db").exists());
+}
+
+/// What makes a table of a new store lose its rows, or change them.
+fn spoiled(table: &str, how: &str) -> [String; 4] {
+    let each = format!(
+        "CREATE OR REPLACE TRIGGER spoil BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION public.spoil_{table}()"
+    );
+    [
+        format!("CREATE FUNCTION public.spoil_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {how} END $$"),
+        format!(
+            "CREATE FUNCTION public.begin_{table}() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE made record; BEGIN \
+             FOR made IN SELECT * FROM pg_event_trigger_ddl_commands() WHERE object_identity = 's_{table}.{table}' LOOP \
+             EXECUTE format('{each}', made.object_identity); END LOOP; END $$"
+        ),
+        format!(
+            "CREATE EVENT TRIGGER begin_{table} ON ddl_command_end WHEN TAG IN ('CREATE TABLE') \
+             EXECUTE FUNCTION public.begin_{table}()"
+        ),
+        format!("CREATE SCHEMA s_{table}"),
+    ]
+}
+
+#[test]
+fn a_copy_that_is_not_like_the_original_is_said_not_to_be_of_use() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+    let server = Server::start(dir.path());
+    let admin = server.greeting.split_whitespace().find(|word| word.starts_with("sk_")).unwrap().to_owned();
+    let body = json!({"name": "used", "limits": [{"name": "few", "limit": 5, "period": "day"}]});
+    let made = server.send("POST", KEYS, &admin, Some(&body), &[("Idempotency-Key", "kept")]).unwrap().json();
+    let door = server.greeting.lines().find_map(|line| line.strip_prefix("Verifying at ")).unwrap().to_owned();
+    let used = ureq::post(format!("{door}/v1/verify")).send(json!({"key": made["value"]}).to_string()).unwrap();
+    assert_eq!(used.status(), 200);
+    assert!(server.stop().success());
+    let from = dir.path().to_str().unwrap();
+    let changed = "NEW.name := 'x'; RETURN NEW;";
+    for (table, how) in [
+        ("api_keys", changed),
+        ("replies", "RETURN NULL;"),
+        ("key_usage", "RETURN NULL;"),
+        ("key_last_use", "RETURN NULL;"),
+        ("key_quotas", "NEW.counted := NEW.counted + 1; RETURN NEW;"),
+    ] {
+        let statements = spoiled(table, how);
+        postgres.sql(&statements.each_ref().map(String::as_str));
+        let to = format!("{}?options=-csearch_path%3Ds_{table}", postgres.url);
+        let (is_done, why) = copy(from, &to, &dir.path().join("root.key"));
+        assert!(!is_done && why.contains("the copy is not to be used"), "{table}: {why}");
+    }
+}
+
+#[test]
+fn a_copy_waits_for_what_takes_longer_than_other_answers_may() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (schema, dir) = (runtime.block_on(new_schema()), tempfile::tempdir().unwrap());
+    let mut command = keyrack(dir.path());
+    assert!(command.args(["--database-url", &schema, "init"]).stdout(Stdio::null()).status().unwrap().success());
+    let mut beside = runtime.block_on(Place::Schema(schema.clone()).beside());
+    runtime.block_on(beside.run("BEGIN; LOCK TABLE replies IN ACCESS EXCLUSIVE MODE"));
+    let to = tempfile::tempdir().unwrap();
+    let copying = std::thread::spawn({
+        let (to, root_key) = (to.path().to_str().unwrap().to_owned(), dir.path().join("root.key"));
+        move || copy(&schema, &to, &root_key)
+    });
+    std::thread::sleep(std::time::Duration::from_millis(7_500));
+    runtime.block_on(beside.run("COMMIT"));
+    let (is_done, why) = copying.join().unwrap();
+    assert!(is_done, "{why}");
 }
 
 /// A table that is added and forgotten here would be left behind.

@@ -66,6 +66,12 @@ impl Place {
                 "CREATE TRIGGER injected BEFORE UPDATE ON {table} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION injected();"
             );
         }
+        // And of revocations, which draw nothing random, one in five transactions at its commit. Those of system keys may do more.
+        statements += "CREATE FUNCTION injected_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF pg_current_xact_id()::text::bigint % 5 = 0 THEN RAISE EXCEPTION 'injected' USING ERRCODE = '40001'; END IF; \
+             RETURN NULL; END $$; \
+             CREATE CONSTRAINT TRIGGER injected_late AFTER UPDATE ON api_keys DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW WHEN (NEW.revoked_at IS NOT NULL AND NEW.is_system = 0) EXECUTE FUNCTION injected_late();";
         connect(url).await.batch_execute(&statements).await.unwrap();
     }
 

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use keyrack_server::store::BALLAST_BYTES;
 use serde_json::{Value, json};
 
+use crate::cluster::proxy::Proxy;
+use crate::database;
 use crate::server::{KEYRACK, Reply, Server, plenty_of_calls};
 
 const KEYS: &str = "/api/client/keys";
@@ -379,4 +381,31 @@ fn a_change_that_a_reader_did_not_find_does_not_appear_after_a_crash() {
     server.child.kill().unwrap();
     drop(server);
     assert_eq!(state(&disk.serve(), &admin, &[&key]), told);
+}
+
+#[test]
+fn on_a_full_disk_a_revocation_without_the_database_is_kept_all_the_same() {
+    let schema = tokio::runtime::Runtime::new().unwrap().block_on(database::new_schema());
+    let (postgres, rest) = database::parts(&schema);
+    let proxy = Proxy::to(postgres);
+    let disk = Disk::of_mebibytes(16);
+    let url = format!("postgres://keyrack@{}{rest}", proxy.address);
+    let serve = || Server::try_start(&mut disk.keyrack(&["--database-url", &url, "serve"])).unwrap();
+    let mut server = serve();
+    let admin = server.greeting.split_whitespace().find(|word| word.starts_with("sk_")).unwrap().to_owned();
+    let leaked: Vec<_> = (0..30).map(|_| created(&server, &admin, "leaked", "admin")).collect();
+
+    disk.fill();
+    proxy.cut();
+    for (id, value) in &leaked {
+        let revoked = revoke(&server, &admin, *id);
+        assert_eq!((revoked.status, standing(&server, value)), (202, 401), "{}", revoked.text);
+    }
+    assert_eq!(disk.ballast_bytes(), 0, "it took no ballast: the disk was not full");
+    server.child.kill().unwrap();
+    drop(server);
+    proxy.mend();
+    disk.make_room();
+    let server = serve();
+    assert!(leaked.iter().all(|(_, value)| standing(&server, value) == 401));
 }

@@ -1,5 +1,7 @@
 //! Services that verify in their own process: `keyrack::remote` against the real server.
 
+mod balancer;
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use keyrack::remote::{Follower, Remote, RemoteError};
 use keyrack::{ApiKey, Ask, AskedRequest, VerifyError, system_clock};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::database::new_schema;
@@ -271,4 +274,25 @@ fn a_follower_key_does_that_and_nothing_else() {
     assert!(soon(|| follower.trouble().is_some_and(|why| why.contains("does not accept"))), "{:?}", follower.trouble());
     assert!(soon(|| passes(&follower, &server.admin, 0).is_none()), "its lease is over");
     assert!(matches!(server.follow(&follower_key).start(), Err(RemoteError::NotAccepted { .. })));
+}
+
+#[test]
+fn a_follower_can_be_dropped_while_its_server_hangs() {
+    let server = Installation::new(None, None);
+    let (_, follower_key) = server.follower_key();
+    let follower = server.follow(&follower_key).start().unwrap();
+    let verifier = follower.verifier();
+    let pid = Pid::from_child(&server.server.as_ref().unwrap().child);
+    kill_process(pid, Signal::STOP).unwrap();
+    // In the middle of a question by now.
+    thread::sleep(Duration::from_millis(500));
+    let began = Instant::now();
+    drop(follower);
+    let took = began.elapsed();
+    let is_fit = verifier.index().is_fit(system_clock()).is_ok();
+    kill_process(pid, Signal::CONT).unwrap();
+    assert!(!is_fit, "it answers nothing any more");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(soon(|| server.followers().is_empty()), "and says so as soon as it can");
+    assert!(verifier.index().is_fit(system_clock()).is_err());
 }

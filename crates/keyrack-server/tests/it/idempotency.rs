@@ -30,7 +30,7 @@ async fn the_same_request_gets_the_same_reply_value_included() {
     assert_ne!(again.headers["x-request-id"], first.headers["x-request-id"]);
     assert_eq!(count(&app).await, 2);
 
-    app.advance_seconds(1);
+    app.end_the_day(1).await;
     let new = post(&app, app.admin(), "once", json!({"name": "bot"})).await;
     assert_ne!(new.text, first.text);
     assert_eq!(count(&app).await, 3);
@@ -40,7 +40,7 @@ async fn the_same_request_gets_the_same_reply_value_included() {
 async fn after_a_day_a_refusal_can_be_kept_where_a_success_was() {
     let app = TestApp::new().await;
     post(&app, app.admin(), "once", json!({"name": "bot"})).await;
-    app.advance_seconds(60 * 60 * 24);
+    app.end_the_day(60 * 60 * 24).await;
     assert_eq!(post(&app, app.admin(), "once", json!({})).await.status, 422);
     assert_eq!(post(&app, app.admin(), "once", json!({})).await.headers["idempotent-replayed"], "true");
 }

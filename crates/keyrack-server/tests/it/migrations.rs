@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::database::{Place, new_schema};
-use crate::server::{Server, init, keyrack};
+use crate::server::{KEYRACK, Server, init, keyrack};
 
 fn said(command: &mut Command) -> (bool, String) {
     let output = command.output().unwrap();
@@ -85,6 +85,60 @@ fn a_node_that_is_killed_while_it_migrates_leaves_nothing_behind() {
     runtime.block_on(beside.run("COMMIT"));
     let server = Server::try_start(on(dir.path(), &url).arg("serve").stderr(Stdio::null())).unwrap();
     assert!(server.greeting.contains("operator key"), "it is set up anew");
+}
+
+#[test]
+fn a_start_waits_for_as_long_as_a_migration_takes() {
+    let url = runtime().block_on(new_schema());
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = runtime();
+    let mut beside = runtime.block_on(Place::Schema(url.clone()).beside());
+    runtime.block_on(beside.run("BEGIN; SELECT pg_advisory_xact_lock(7308604)"));
+    let start = std::thread::spawn({
+        let mut command = on(dir.path(), &url);
+        move || Server::try_start(command.arg("serve").stderr(Stdio::null()))
+    });
+    // Longer than any other answer may take.
+    std::thread::sleep(Duration::from_millis(6_500));
+    runtime.block_on(beside.run("COMMIT"));
+    assert!(start.join().unwrap().is_some(), "it gave up");
+}
+
+#[test]
+fn a_migration_that_dies_between_its_statements_is_made_by_the_next_start() {
+    let url = runtime().block_on(new_schema());
+    let dir = tempfile::tempdir().unwrap();
+    let died = said(on(dir.path(), &url).arg("serve").env("CRASH_AT", "in-migration:1"));
+    assert!(!died.0, "{}", died.1);
+    let none = "There is no store in postgres at 127.0.0.1 yet. The first start makes it with schema 1.";
+    assert_eq!(said(on(dir.path(), &url).args(["migrate", "status"])), (true, none.to_owned()));
+    let server = Server::try_start(on(dir.path(), &url).arg("serve").stderr(Stdio::null())).unwrap();
+    assert!(server.greeting.contains("operator key"), "it is set up anew");
+}
+
+/// The same on SQLite, at writes to the disk that are ever further apart, until there is none left.
+#[test]
+fn a_first_start_that_dies_at_any_write_is_followed_by_one_that_works() {
+    let (mut deaths, mut write) = (0, 0);
+    loop {
+        write += 1 + write / 4;
+        let dir = tempfile::tempdir().unwrap();
+        let inject = format!("inject=pwrite64:signal=SIGKILL:when={write}");
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-o", "/dev/null", "-e", "trace=pwrite64", "-e", &inject, KEYRACK]);
+        strace.env_clear().arg("--data-dir").arg(dir.path()).args(["init", "--json"]);
+        if said(&mut strace).0 {
+            break;
+        }
+        deaths += 1;
+        let server = Server::start(dir.path());
+        // Killed after it was set up and before it could show the keys.
+        let is_new = server.greeting.contains("operator key");
+        drop(server);
+        let (is_whole, why) = said(keyrack(dir.path()).args(["audit", "verify"]));
+        assert!(is_whole, "write {write}, {is_new}: {why}");
+    }
+    assert!(deaths > 5, "it died {deaths} times only");
 }
 
 #[test]

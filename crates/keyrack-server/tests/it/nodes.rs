@@ -362,3 +362,39 @@ async fn a_kept_reply_is_never_said_to_be_older_than_its_change() {
     assert_eq!(repeat.position(), seq, "whoever asks for that position must see the change");
     repeat.abandon().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_database_that_is_only_busy_is_not_taken_for_one_that_is_away() {
+    let app = TestApp::shared().await;
+    let (id, value) = app.create(json!({"name": "key", "role": "admin"})).await;
+    let mut beside = app.beside().await;
+    beside.run("BEGIN; LOCK TABLE audit_head IN ACCESS EXCLUSIVE MODE").await;
+    let refused = revoke(&app, id, "wait=0").await;
+    beside.run("ROLLBACK").await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert_eq!(app.call_with(&value, ("GET", KEYS), None, &[]).await.status, 200, "nothing has happened to it");
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_is_wrong_forgets_no_reply_and_makes_nothing_twice() {
+    let once = [("Idempotency-Key", "once")];
+    for hours in [25, -25] {
+        let app = TestApp::shared().await;
+        let wrong = app.another_node_ahead(hours).await;
+        let body = Some(json!({"name": "bot"}));
+        let first = app.call_with(app.admin(), ("POST", KEYS), body.clone(), &once).await;
+        let theirs = wrong.call_with(app.admin(), ("POST", KEYS), body.clone(), &[("Idempotency-Key", "theirs")]).await;
+        assert_eq!((first.status, theirs.status), (200, 200), "{}", theirs.text);
+        for store in [&wrong.app.store, &app.app.store] {
+            let mut housekeeping = store.begin(keyrack_server::store::Need::Ordinary).await.unwrap();
+            assert_eq!(housekeeping.forget_old_replies().await.unwrap(), 0, "{hours} hours ahead");
+            housekeeping.commit().await.unwrap();
+        }
+        for (key, made) in [("once", &first), ("theirs", &theirs)] {
+            let header = [("Idempotency-Key", key)];
+            let here = app.call_with(app.admin(), ("POST", KEYS), body.clone(), &header).await;
+            let there = wrong.call_with(app.admin(), ("POST", KEYS), body.clone(), &header).await;
+            assert_eq!((&here.text, &there.text), (&made.text, &made.text), "{key}, {hours} hours ahead");
+        }
+    }
+}

@@ -9,13 +9,13 @@ use serde_json::json;
 use crate::server::{Server, keyrack};
 
 /// A PostgreSQL of its own, for what would disturb others.
-struct Postgres {
+pub(crate) struct Postgres {
     dir: tempfile::TempDir,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Postgres {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let url = Self::run("start", &dir);
@@ -29,7 +29,7 @@ impl Postgres {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    fn sql(&self, statements: &[&str]) {
+    pub(crate) fn sql(&self, statements: &[&str]) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let (client, connection) = tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await.unwrap();
@@ -111,4 +111,30 @@ fn a_commit_that_the_standby_does_not_have_is_neither_a_success_nor_a_lease() {
         thread::sleep(Duration::from_millis(100));
     };
     assert_eq!(made.headers["idempotent-replayed"], "true", "it was made then, and not again now");
+}
+
+#[test]
+fn a_session_that_may_only_read_is_not_used_again() {
+    let postgres = Postgres::start();
+    let data = tempfile::tempdir().unwrap();
+    let mut command = keyrack(data.path());
+    command.args(["--database-url", &postgres.url, "serve"]);
+    let server = Server::try_start(command.stderr(Stdio::null())).unwrap();
+    let admin = server.greeting.split_whitespace().find(|word| word.starts_with("sk_")).unwrap().to_owned();
+    let create = || server.send("POST", "/api/client/keys", &admin, Some(&json!({"name": "key"})), &[]).unwrap();
+    assert_eq!(create().status, 200);
+    // From here on the sessions that there are may only read, and new ones may write.
+    postgres.sql(&[
+        "ALTER ROLE keyrack SET default_transaction_read_only = off",
+        "ALTER SYSTEM SET default_transaction_read_only = on",
+        "SELECT pg_reload_conf()",
+    ]);
+    thread::sleep(Duration::from_millis(500));
+    let refused = create();
+    assert_eq!(refused.status, 503, "the session that there was is used: {}", refused.text);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while create().status != 200 {
+        assert!(Instant::now() < deadline, "it writes on a session that may only read");
+        thread::sleep(Duration::from_millis(100));
+    }
 }

@@ -387,3 +387,21 @@ async fn bodies_are_held_to_the_rules_of_keys_and_bare_calls_to_none() {
     .assert_eq(&refused.snapshot());
     assert_eq!(app.fate(&value).await, Fate::Alive);
 }
+
+/// The row of a key that cannot be used is no reason to let a tenant at it: it is killed in memory only for who may revoke it.
+#[tokio::test]
+async fn a_tenant_cannot_kill_a_system_key_whose_row_is_damaged() {
+    let app = TestApp::new().await;
+    let (id, value) = app.system_key(json!({"name": "relay", "role": "admin"})).await;
+    app.beside().await.run(format!("UPDATE api_keys SET name = 'damaged' WHERE id = {id}")).await;
+    let lives = async || app.call_with(&value, ("GET", "/api/client/me"), None, &[]).await.status;
+    assert_eq!(app.call(("DELETE", &format!("/api/client/keys/{id}")), None).await.status, 500);
+    assert_eq!(app.as_owner(("DELETE", &format!("/api/admin/projects/1/keys/{id}")), None).await.status, 500);
+    assert_eq!(lives().await, 200);
+    app.beside().await.run("UPDATE projects SET name = 'damaged' WHERE id = 1").await;
+    assert_eq!(app.as_owner(("DELETE", &format!("/api/admin/projects/1/keys/{id}")), None).await.status, 500);
+    // Which needs the row of the project too.
+    assert_eq!(app.call_with(&value, ("GET", "/api/client/keys"), None, &[]).await.status, 200);
+    assert_eq!(app.as_operator(("DELETE", &format!("{KEYS}/{id}")), None).await.status, 500);
+    assert_eq!(app.call_with(&value, ("GET", "/api/client/keys"), None, &[]).await.status, 401);
+}

@@ -17,6 +17,7 @@ pub(super) struct Grant {
     pub(super) reach: PolicyVersion,
     pub(super) permissions: Permissions,
     pub(super) limits: LimitPlan,
+    pub(super) is_system: bool,
 }
 
 /// A holder without the numbers of its tenant.
@@ -124,8 +125,8 @@ impl Grant {
             Holder::Operator => Standing::Operator,
             Holder::Follower => Standing::Follower,
         };
-        let KeyRecord { reach, permissions, limits, .. } = record.clone();
-        Self { standing, reach, permissions, limits }
+        let KeyRecord { reach, permissions, limits, is_system, .. } = record.clone();
+        Self { standing, reach, permissions, limits, is_system }
     }
 }
 
@@ -209,7 +210,7 @@ mod tests {
 
     fn grant(reach: u32) -> Grant {
         let (standing, permissions) = (Standing::Operator, Permissions::default());
-        Grant { standing, reach: PolicyVersion(reach), permissions, limits: LimitPlan::default() }
+        Grant { standing, reach: PolicyVersion(reach), permissions, limits: LimitPlan::default(), is_system: false }
     }
 
     #[test]

@@ -197,6 +197,7 @@ impl<'t> Record<'t> {
             reach: grant.reach,
             permissions: grant.permissions.clone(),
             limits: grant.limits.clone(),
+            is_system: grant.is_system,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The packed table and the records behind it.
 
 use std::cell::OnceCell;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use arc_swap::ArcSwap;
 
@@ -9,8 +9,8 @@ use super::arena::Arena;
 use super::grants::{Grant, Grants, Limits, Tenants};
 use super::pages::{Lines, Words};
 use super::record::{self, Record, lower, upper};
-use super::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Guard, Ordering};
-use super::{ApplyError, Depth, KeyChange, Live, Seen};
+use super::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use super::{ApplyError, Depth, KeyChange, Live, Seen, Versioned};
 use crate::{KeyId, KeyRecord, Limit, LimitPlan, OrganizationId};
 
 /// Records in the first chunk of them: 256 KiB.
@@ -177,7 +177,7 @@ impl Table {
     }
 
     /// The version of a record's key and all that it may do, for who has the record in hand; nothing if the key is dead.
-    pub(super) fn read(&self, record: Record<'_>) -> Option<(u32, Guard<Option<Arc<Grant>>>)> {
+    pub(super) fn read(&self, record: Record<'_>) -> Option<Versioned> {
         record.read(|slot| self.grants.get(slot))
     }
 

@@ -81,6 +81,10 @@ impl Calls {
         }
     }
 
+    pub(super) fn not_known(&self) -> RemoteError {
+        RemoteError::NotKnown { url: self.url.clone() }
+    }
+
     pub(super) fn no_answer(&self, why: &str) -> RemoteError {
         RemoteError::NoAnswer { url: self.url.clone(), why: why.to_owned() }
     }

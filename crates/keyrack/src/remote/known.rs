@@ -19,8 +19,9 @@ impl Known {
         Self { verifier }
     }
 
-    /// Takes in a snapshot, whatever was known before: only the dead stay dead. What comes back is from where on to ask for news.
-    pub(super) fn load(&self, snapshot: impl BufRead) -> Result<String, RemoteError> {
+    /// Takes in a snapshot, whatever was known before: only the dead stay dead. What comes back is from where on to ask for news. Once
+    /// it is not wanted any more it is as if it had been cut off.
+    pub(super) fn load(&self, snapshot: impl BufRead, is_wanted: impl Fn() -> bool) -> Result<String, RemoteError> {
         let index = self.verifier.index();
         let mut lines = snapshot.lines();
         let mut next = || -> Result<Line, RemoteError> {
@@ -36,6 +37,9 @@ impl Known {
         let (mut living, mut suspended, mut policies) = (HashSet::new(), BTreeSet::new(), Vec::new());
         let mut many = 0_u64;
         loop {
+            if !is_wanted() {
+                return Err(RemoteError::CutOff);
+            }
             match next()? {
                 Line::Begin { .. } => return Err(RemoteError::CutOff),
                 Line::End { lines } if lines == many => break,

@@ -27,9 +27,11 @@ pub(super) const BEGIN_WRITE: &str = "BEGIN; SET LOCAL lock_timeout = '4s'; \
 
 /// What is sent with a commit to those who listen. A hint that may be lost: nobody relies on it.
 const NOTIFY_AND_COMMIT: &str = "NOTIFY keyrack_changes; COMMIT";
+/// The server's time, in microseconds since 1970.
+pub(super) const TIME: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT) AS time";
 pub(super) const LISTEN: &str = "LISTEN keyrack_changes";
 
-/// How long one answer may take. A commit that waits for a standby is not ended by any timeout of the server.
+/// How long one answer may take, but to what reads or writes a whole table. A commit that waits for a standby is not ended by any timeout of the server.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A connection to a server.
@@ -43,9 +45,21 @@ pub struct Session {
     is_broken: AtomicBool,
     /// Set when a statement failed: the server would roll back where it is told to commit, and call that a success.
     has_failed: bool,
+    /// How long an answer may take; as long as it does if there is none.
+    deadline: Option<Duration>,
 }
 
 impl Session {
+    /// From here on an answer may take as long as it does: that the server is gone shows on the connection all the same.
+    pub(in crate::store) const fn be_patient(&mut self) {
+        self.deadline = None;
+    }
+
+    /// Ends that.
+    pub(super) const fn be_impatient(&mut self) {
+        self.deadline = Some(ANSWER_DEADLINE);
+    }
+
     /// Whether it cannot be used again. After a failover a former primary may still answer whoever reads from it.
     pub(in crate::store) fn is_broken(&self) -> bool {
         let (hosts, host) = &self.at;
@@ -122,17 +136,26 @@ impl Session {
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, DatabaseError> {
         let was_broken = self.is_broken.swap(true, Ordering::Relaxed);
-        let answer = timeout(ANSWER_DEADLINE, answer).await.map_err(|_elapsed| {
-            let (hosts, host) = &self.at;
-            hosts.put_last(*host);
-            DatabaseError::Late(ANSWER_DEADLINE)
-        })?;
+        let answer = match self.deadline {
+            Some(deadline) => timeout(deadline, answer).await.map_err(|_elapsed| {
+                let (hosts, host) = &self.at;
+                hosts.put_last(*host);
+                DatabaseError::Late(deadline)
+            })?,
+            None => answer.await,
+        };
         self.is_broken.store(was_broken, Ordering::Relaxed);
         Ok(answer?)
     }
 
+    /// Whoever is told that this is a standby, or on its way down, asks for a server that is neither: on a new connection.
     fn noting<T>(&mut self, outcome: Result<T, DatabaseError>) -> Result<T, DatabaseError> {
-        self.has_failed |= outcome.is_err();
+        if let Err(error) = &outcome {
+            self.has_failed = true;
+            if error.is_outage() {
+                self.is_broken.store(true, Ordering::Relaxed);
+            }
+        }
         outcome
     }
 }

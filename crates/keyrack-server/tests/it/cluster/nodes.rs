@@ -18,6 +18,7 @@ pub(crate) const KEYS: &str = "/api/client/keys";
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) admin: String,
+    pub(crate) owner: String,
     pub(crate) operator: String,
 }
 
@@ -65,7 +66,7 @@ impl Cluster {
         }
         let greeting = keys.unwrap();
         let key = |prefix: &str| greeting.split_whitespace().find(|word| word.starts_with(prefix)).unwrap().to_owned();
-        Self { nodes: all, admin: key("sk_"), operator: key("op_") }
+        Self { nodes: all, admin: key("sk_"), owner: key("ok_"), operator: key("op_") }
     }
 
     pub(crate) fn revoke(&self, node: usize, id: i64, patience: &str) -> Option<Reply> {

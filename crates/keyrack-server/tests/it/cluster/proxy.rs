@@ -25,6 +25,8 @@ struct Shared {
     is_silent: AtomicBool,
     /// Whether that begins with the next commit of a change.
     falls_silent: AtomicBool,
+    /// Whoever wants to hear of changes hears of something else, which never happens.
+    is_deaf: AtomicBool,
 }
 
 impl Proxy {
@@ -35,6 +37,7 @@ impl Proxy {
             to,
             streams: Mutex::new(Some(Vec::new())),
             commits_left: AtomicI64::new(-1),
+            is_deaf: AtomicBool::new(false),
             bytes_left: AtomicI64::new(i64::MAX),
             is_silent: AtomicBool::new(false),
             falls_silent: AtomicBool::new(false),
@@ -72,6 +75,13 @@ impl Proxy {
         self.shared.falls_silent.store(false, Ordering::SeqCst);
         self.shared.is_silent.store(false, Ordering::SeqCst);
         self.shared.streams.lock().unwrap().get_or_insert_default();
+    }
+
+    /// From here on no notification of the database arrives.
+    pub(crate) fn lose_notifications(&self) {
+        self.shared.is_deaf.store(true, Ordering::SeqCst);
+        self.cut();
+        self.mend();
     }
 
     /// The next commit of a change reaches the database; its answer does not come back.
@@ -112,7 +122,10 @@ impl Shared {
             thread::spawn(move || {
                 let mut buffer = [0; 16 << 10];
                 while let Ok(count @ 1..) = from.read(&mut buffer) {
-                    let got = &buffer[..count];
+                    let got = &mut buffer[..count];
+                    if is_up && shared.is_deaf.load(Ordering::SeqCst) {
+                        deafen(got);
+                    }
                     // A change is told to those who listen; heartbeats are not.
                     let is_commit = is_up && got.windows(14).any(|window| window == b"keyrack_change");
                     let is_commit = is_commit && got.windows(6).any(|window| window == b"COMMIT");
@@ -137,5 +150,12 @@ impl Shared {
                 to.shutdown(Shutdown::Both).ok();
             });
         }
+    }
+}
+
+fn deafen(words: &mut [u8]) {
+    const LISTEN: &[u8] = b"LISTEN keyrack_changes";
+    if let Some(at) = words.windows(LISTEN.len()).position(|window| window == LISTEN) {
+        words[at..at + LISTEN.len()].copy_from_slice(b"LISTEN keyrack_nothing");
     }
 }

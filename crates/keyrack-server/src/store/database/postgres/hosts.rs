@@ -1,17 +1,28 @@
-//! Several hosts, of which one is the primary.
+//! Which of the hosts of a database can be written to: they are asked one after the other, and none of them is waited for long.
 
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio_postgres::Config;
+use tokio::net::lookup_host;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_postgres::config::Host;
+use tokio_postgres::{Config, NoTls};
 
-/// How long a host may take to let somebody in. One that takes the connection and then says nothing must not keep the others from
-/// being asked.
-pub(super) const HOST_TIMEOUT: Duration = Duration::from_secs(3);
+use super::super::DatabaseError;
+use super::Session;
+use super::server::session;
+use super::tls::Tls;
 
-/// The hosts of a server, and which of them is in use.
+/// How long a host may say nothing until the next one is asked too.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// The hosts of a URL.
 pub(super) struct Hosts {
+    /// For each of them how it is reached.
     each: Vec<Config>,
     /// Which one is asked first: the one in use, or the one behind it if that gave no answer. A former primary that nobody stopped
     /// still says that it can be written to.
@@ -22,20 +33,40 @@ pub(super) struct Hosts {
 
 impl Hosts {
     pub(super) fn of(config: &Config) -> Self {
-        let count = config.get_hosts().len();
-        let each = (0..count).map(|number| alone(config, number)).collect();
-        Self { each, first: AtomicUsize::new(0), in_use: AtomicUsize::new(0) }
+        Self {
+            each: (0..config.get_hosts().len()).map(|at| only(config, at)).collect(),
+            first: AtomicUsize::new(0),
+            in_use: AtomicUsize::new(0),
+        }
+    }
+
+    /// Connects to the first that can be written to, beginning with the one that could be the last time. What is connected to another is
+    /// not used any more.
+    pub(super) async fn connect(
+        self: &Arc<Self>,
+        tls: Option<&Tls>,
+        hint: &Arc<Notify>,
+    ) -> Result<Session, DatabaseError> {
+        let attempts: Vec<_> = self
+            .in_turn()
+            .map(|(at, host)| {
+                let (host, tls, way) =
+                    (host.clone(), tls.cloned(), Way { at: (Arc::clone(self), at), hint: Arc::clone(hint) });
+                async move { Ok((at, connect_to(host, tls, way).await?)) }
+            })
+            .collect();
+        let (at, session) = first_of(attempts).await?;
+        self.use_from_now_on(at);
+        Ok(session)
     }
 
     /// All of them, each with its number, in the order in which they are asked.
-    pub(super) fn in_turn(&self) -> impl Iterator<Item = (usize, &Config)> {
-        let count = self.each.len();
+    fn in_turn(&self) -> impl Iterator<Item = (usize, &Config)> {
         let first = self.first.load(Ordering::Relaxed);
-        self.each.iter().enumerate().cycle().skip(first).take(count)
+        self.each.iter().enumerate().cycle().skip(first).take(self.each.len())
     }
 
-    /// A connection to this one was made. What is connected to another is not used any more.
-    pub(super) fn use_from_now_on(&self, host: usize) {
+    fn use_from_now_on(&self, host: usize) {
         self.first.store(host, Ordering::Relaxed);
         self.in_use.store(host, Ordering::Relaxed);
     }
@@ -52,94 +83,178 @@ impl Hosts {
     }
 }
 
-/// How one of the hosts is reached.
-fn alone(config: &Config, number: usize) -> Config {
-    let mut alone = Config::new();
-    match config.get_hosts().get(number) {
-        Some(Host::Tcp(name)) => alone.host(name),
-        Some(Host::Unix(path)) => alone.host_path(path),
-        None => &mut alone,
-    };
-    if let Some(address) = config.get_hostaddrs().get(number) {
-        alone.hostaddr(*address);
+/// What a session knows of where it leads.
+#[derive(Clone)]
+struct Way {
+    at: (Arc<Hosts>, usize),
+    hint: Arc<Notify>,
+}
+
+/// Shows nothing: there are passwords in it.
+impl fmt::Debug for Hosts {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Hosts")
     }
-    // One port may be for all of them.
-    if let Some(port) = config.get_ports().get(number).or_else(|| config.get_ports().first()) {
-        alone.port(*port);
+}
+
+/// The way to one of several hosts.
+fn only(config: &Config, at: usize) -> Config {
+    let mut one = Config::new();
+    match config.get_hosts().get(at) {
+        Some(Host::Tcp(name)) => one.host(name),
+        Some(Host::Unix(path)) => one.host_path(path),
+        None => &mut one,
+    };
+    if let Some(address) = config.get_hostaddrs().get(at) {
+        one.hostaddr(*address);
+    }
+    // One port may be that of all.
+    if let Some(port) = config.get_ports().get(at).or_else(|| config.get_ports().first()) {
+        one.port(*port);
     }
     if let Some(user) = config.get_user() {
-        alone.user(user);
+        one.user(user);
     }
     if let Some(password) = config.get_password() {
-        alone.password(password);
+        one.password(password);
     }
     if let Some(name) = config.get_dbname() {
-        alone.dbname(name);
+        one.dbname(name);
     }
     if let Some(options) = config.get_options() {
-        alone.options(options);
+        one.options(options);
     }
     if let Some(name) = config.get_application_name() {
-        alone.application_name(name);
+        one.application_name(name);
     }
     if let Some(timeout) = config.get_connect_timeout() {
-        alone.connect_timeout(*timeout);
+        one.connect_timeout(*timeout);
     }
     if let Some(timeout) = config.get_tcp_user_timeout() {
-        alone.tcp_user_timeout(*timeout);
+        one.tcp_user_timeout(*timeout);
     }
     if let Some(interval) = config.get_keepalives_interval() {
-        alone.keepalives_interval(interval);
+        one.keepalives_interval(interval);
     }
     if let Some(retries) = config.get_keepalives_retries() {
-        alone.keepalives_retries(retries);
+        one.keepalives_retries(retries);
     }
-    alone
-        .ssl_mode(config.get_ssl_mode())
-        .ssl_negotiation(config.get_ssl_negotiation())
-        .channel_binding(config.get_channel_binding())
-        .target_session_attrs(config.get_target_session_attrs())
-        .load_balance_hosts(config.get_load_balance_hosts())
-        .keepalives(config.get_keepalives())
-        .keepalives_idle(config.get_keepalives_idle());
-    alone
+    one.keepalives(config.get_keepalives()).keepalives_idle(config.get_keepalives_idle());
+    one.ssl_mode(config.get_ssl_mode()).ssl_negotiation(config.get_ssl_negotiation());
+    one.target_session_attrs(config.get_target_session_attrs()).channel_binding(config.get_channel_binding());
+    one
+}
+
+/// Connects to a host at whichever of its addresses answers first.
+async fn connect_to(host: Config, tls: Option<Tls>, way: Way) -> Result<Session, DatabaseError> {
+    let addresses = addresses_of(&host).await;
+    if addresses.is_empty() {
+        // It is no name, or has no address: the library says so.
+        return connect_at(host, tls, way).await;
+    }
+    first_of(addresses.into_iter().map(|address| {
+        let mut host = host.clone();
+        host.hostaddr(address.ip());
+        connect_at(host, tls.clone(), way.clone())
+    }))
+    .await
+}
+
+async fn addresses_of(host: &Config) -> Vec<SocketAddr> {
+    let ([Host::Tcp(name)], []) = (host.get_hosts(), host.get_hostaddrs()) else { return Vec::new() };
+    let port = host.get_ports().first().copied().unwrap_or(5432);
+    lookup_host((name.as_str(), port)).await.map_or_else(|_unknown| Vec::new(), Iterator::collect)
+}
+
+async fn connect_at(host: Config, tls: Option<Tls>, Way { at, hint }: Way) -> Result<Session, DatabaseError> {
+    match tls {
+        Some(tls) => {
+            let (client, connection) = host.connect(tls).await?;
+            Ok(session(client, connection, at, hint))
+        }
+        None => {
+            let (client, connection) = host.connect(NoTls).await?;
+            Ok(session(client, connection, at, hint))
+        }
+    }
+}
+
+/// The first of several attempts that succeeds. Each begins when one has failed, or when the one before it has had its head start;
+/// those that are still under way when one succeeds are given up.
+async fn first_of<T: Send + 'static>(
+    attempts: impl IntoIterator<Item = impl Future<Output = Result<T, DatabaseError>> + Send + 'static>,
+) -> Result<T, DatabaseError> {
+    let mut waiting = attempts.into_iter();
+    let (mut under_way, mut failed) = (JoinSet::new(), DatabaseError::Closed);
+    loop {
+        if let Some(attempt) = waiting.next() {
+            under_way.spawn(attempt);
+        }
+        match tokio::time::timeout(HEAD_START, under_way.join_next()).await {
+            Ok(Some(Ok(Ok(found)))) => return Ok(found),
+            Ok(Some(Ok(Err(error)))) => failed = error,
+            Ok(Some(Err(_panicked))) => {}
+            Ok(None) => return Err(failed),
+            Err(_silent) => {}
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn hosts(url: &str) -> Hosts {
-        Hosts::of(&url.parse().unwrap())
+    type Attempt = std::pin::Pin<Box<dyn Future<Output = Result<u8, DatabaseError>> + Send>>;
+
+    fn silent() -> Attempt {
+        Box::pin(std::future::pending())
     }
 
-    fn order(hosts: &Hosts) -> Vec<usize> {
-        hosts.in_turn().map(|(number, _)| number).collect()
+    fn fails(seconds: u64) -> Attempt {
+        Box::pin(async move { Err(DatabaseError::Late(Duration::from_secs(seconds))) })
+    }
+
+    fn succeeds(number: u8) -> Attempt {
+        Box::pin(async move { Ok(number) })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_holds_up_nobody_and_the_first_in_line_is_preferred() {
+        let began = tokio::time::Instant::now();
+        assert_eq!(first_of([succeeds(1), succeeds(2)]).await.unwrap(), 1);
+        assert_eq!(first_of([fails(1), succeeds(2)]).await.unwrap(), 2);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert_eq!(first_of((0..4).map(|_| silent()).chain([fails(1), succeeds(7)])).await.unwrap(), 7);
+        assert_eq!(began.elapsed(), HEAD_START * 4);
+        let failed = first_of([fails(1), fails(2)]).await;
+        assert!(matches!(failed, Err(DatabaseError::Late(late)) if late == Duration::from_secs(2)), "{failed:?}");
     }
 
     #[test]
-    fn each_host_is_reached_as_the_whole_says() {
-        let whole =
-            "postgres://k:p@a:1,b:2/d?options=-cx%3D1&application_name=n&keepalives_retries=2&channel_binding=disable";
-        let each: Vec<_> = hosts(whole).each;
-        let alone = |text: &str| text.parse::<Config>().unwrap();
-        assert_eq!(each[0], alone(&whole.replace("a:1,b:2", "a:1")));
-        assert_eq!(each[1], alone(&whole.replace("a:1,b:2", "b:2")));
-        assert_eq!(hosts("postgres://k@a,b:7/d").each.len(), 2);
-        let one_port = hosts("host=a,b hostaddr=127.0.0.1,127.0.0.2 port=7 user=k");
-        assert_eq!(one_port.each[1], alone("host=b hostaddr=127.0.0.2 port=7 user=k"));
+    fn every_host_has_what_the_url_says_of_all() {
+        let url = "postgres://user:secret@one:1,two:2/name?application_name=app&options=-cx%3D1&keepalives_retries=4";
+        let config: Config = url.parse().unwrap();
+        let hosts = Hosts::of(&config).each;
+        assert_eq!(hosts.len(), 2);
+        for (at, host) in ["one:1", "two:2"].into_iter().enumerate() {
+            let alone: Config = url.replace("one:1,two:2", host).parse().unwrap();
+            assert_eq!(hosts[at], alone);
+        }
+        let one_port: Config = "host=one,two port=7 user=user".parse().unwrap();
+        assert_eq!(Hosts::of(&one_port).each[1].get_ports(), [7]);
     }
 
     #[test]
     fn the_one_in_use_is_asked_first_and_the_one_that_gave_no_answer_last() {
-        let hosts = hosts("postgres://k@a,b,c/d");
-        assert_eq!(order(&hosts), [0, 1, 2]);
+        let hosts = Hosts::of(&"postgres://k@a,b,c/d".parse().unwrap());
+        let order = || hosts.in_turn().map(|(number, _)| number).collect::<Vec<_>>();
+        assert_eq!(order(), [0, 1, 2]);
         hosts.use_from_now_on(1);
         assert!(hosts.is_in_use(1) && !hosts.is_in_use(0));
-        assert_eq!(order(&hosts), [1, 2, 0]);
+        assert_eq!(order(), [1, 2, 0]);
         hosts.put_last(1);
         hosts.put_last(1);
-        assert_eq!(order(&hosts), [2, 0, 1]);
+        assert_eq!(order(), [2, 0, 1]);
         assert!(hosts.is_in_use(1), "there is no other yet");
     }
 }

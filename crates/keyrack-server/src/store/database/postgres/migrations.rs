@@ -3,6 +3,7 @@
 use sqlx::migrate::Migrator;
 
 use super::super::{Connection, DatabaseError, Others, Statement};
+use crate::crash::crash_point;
 use crate::store::StoreError;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -11,13 +12,18 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7308604)";
 
 /// Brings the schema up to date, in one transaction: who is killed in the middle leaves nothing behind, and of two that start
-/// at once the second finds it done.
+/// at once the second waits, and finds it done. It takes as long as it does: an index over many rows is not made in seconds.
 pub(in crate::store) async fn migrate(on: &mut Connection) -> Result<(), StoreError> {
-    on.run("BEGIN").await?;
+    on.be_patient();
+    // One that stands still in the middle is not waited for.
+    on.run("BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'").await?;
     let migrated = migrate_within(on).await;
     match &migrated {
         Ok(()) => on.commit(Others::NeedNotKnow).await?,
         Err(_) => on.roll_back().await?,
+    }
+    if let Connection::Postgres(session) = on {
+        session.be_impatient();
     }
     migrated
 }
@@ -33,6 +39,7 @@ async fn migrate_within(on: &mut Connection) -> Result<(), StoreError> {
         if let Connection::Postgres(session) = on {
             session.run(migration.sql.as_str()).await?;
         }
+        crash_point("in-migration");
         let noted = Statement::new("INSERT INTO keyrack_migrations (version, name) VALUES ($1, $2)");
         noted.bind(migration.version).bind(&*migration.description).execute(on).await?;
         tracing::info!(version = migration.version, name = %migration.description, "the schema was brought up to date");

@@ -11,12 +11,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
+use tokio_postgres::error::{DbError, Severity};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection};
 
 use super::super::DatabaseError;
-use super::Session;
-use super::hosts::{HOST_TIMEOUT, Hosts};
+use super::hosts::Hosts;
 use super::tls::Tls;
+use super::{ANSWER_DEADLINE, Session};
 use crate::random::{OsRandom, bytes};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -106,10 +107,9 @@ impl Server {
         if let Some(rest) = self.pauses().next.and_then(|next| next.checked_duration_since(Instant::now())) {
             return Err(DatabaseError::NotDue(rest));
         }
-        let connected = match tokio::time::timeout(LOGIN_TIMEOUT, self.dial()).await {
-            Ok(connected) => connected,
-            Err(_elapsed) => Err(DatabaseError::Late(LOGIN_TIMEOUT)),
-        };
+        let connecting = self.hosts.connect(self.tls.as_ref(), &self.hint);
+        let connected = tokio::time::timeout(LOGIN_TIMEOUT, connecting).await;
+        let connected = connected.unwrap_or(Err(DatabaseError::Late(LOGIN_TIMEOUT)));
         let mut pauses = self.pauses();
         match connected {
             Ok(session) => {
@@ -123,38 +123,6 @@ impl Server {
                 let pause = longest / 2 + longest / 2 * u32::from(random) / 255;
                 *pauses = Pauses { failures: pauses.failures + 1, next: Some(Instant::now() + pause) };
                 Err(error)
-            }
-        }
-    }
-
-    async fn dial(&self) -> Result<Session, DatabaseError> {
-        let mut failure = DatabaseError::Closed;
-        for (host, config) in self.hosts.in_turn() {
-            match tokio::time::timeout(HOST_TIMEOUT, self.dial_one(host, config)).await {
-                Ok(Ok(session)) => {
-                    self.hosts.use_from_now_on(host);
-                    return Ok(session);
-                }
-                Ok(Err(error)) => failure = error.into(),
-                Err(_elapsed) => {
-                    self.hosts.put_last(host);
-                    failure = DatabaseError::Late(HOST_TIMEOUT);
-                }
-            }
-        }
-        Err(failure)
-    }
-
-    async fn dial_one(&self, host: usize, config: &Config) -> Result<Session, tokio_postgres::Error> {
-        let (at, hint) = ((Arc::clone(&self.hosts), host), Arc::clone(&self.hint));
-        match &self.tls {
-            Some(tls) => {
-                let (client, connection) = config.connect(tls.clone()).await?;
-                Ok(session(client, connection, at, hint))
-            }
-            None => {
-                let (client, connection) = config.connect(NoTls).await?;
-                Ok(session(client, connection, at, hint))
             }
         }
     }
@@ -228,7 +196,7 @@ impl Warning {
     }
 }
 
-fn session<S, T>(
+pub(super) fn session<S, T>(
     client: Client,
     mut connection: Connection<S, T>,
     at: (Arc<Hosts>, usize),
@@ -243,7 +211,7 @@ where
         let warning = Arc::clone(&warning);
         poll_fn(move |context| poll_messages(&mut connection, (&warning, &hint), context))
     });
-    Session { client, at, warning, is_broken: false.into(), has_failed: false }
+    Session { client, at, warning, is_broken: false.into(), has_failed: false, deadline: Some(ANSWER_DEADLINE) }
 }
 
 /// Messages come in order: a warning is noted before the answer that it belongs to is handed on.
@@ -260,7 +228,7 @@ where
         match std::task::ready!(connection.poll_message(context)) {
             Some(Ok(AsyncMessage::Notice(notice))) => {
                 tracing::debug!(code = notice.code().code(), message = notice.message(), "the database says");
-                if notice.severity() == "WARNING" {
+                if is_warning(&notice) {
                     warning.put(format!("{}: {}", notice.code().code(), notice.message()));
                 }
             }
@@ -275,9 +243,59 @@ where
     }
 }
 
+/// By the word that is the same in every language that a server may speak. Where there is none it is taken for one.
+fn is_warning(notice: &DbError) -> bool {
+    matches!(notice.parsed_severity(), Some(Severity::Warning) | None)
+}
+
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio_postgres::NoTls;
+
+    use super::super::super::Others;
     use super::*;
+
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap();
+        [&[kind], length.to_be_bytes().as_slice(), body].concat()
+    }
+
+    /// A server that lets everybody in, and says the same with every commit.
+    async fn speak(mut stream: DuplexStream, notice: &[u8]) {
+        let ready = message(b'Z', b"I");
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).await.unwrap();
+        let mut startup = vec![0; u32::from_be_bytes(length) as usize - 4];
+        stream.read_exact(&mut startup).await.unwrap();
+        stream.write_all(&[message(b'R', &[0; 4]), ready.clone()].concat()).await.unwrap();
+        let mut head = [0; 5];
+        while stream.read_exact(&mut head).await.is_ok() {
+            let mut body = vec![0; u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize - 4];
+            stream.read_exact(&mut body).await.unwrap();
+            let answer = [message(b'N', notice), message(b'C', b"COMMIT\0"), ready.clone()].concat();
+            stream.write_all(&answer).await.unwrap();
+        }
+    }
+
+    async fn commits(notice: &'static [u8]) -> bool {
+        let (ours, theirs) = tokio::io::duplex(4096);
+        tokio::spawn(speak(theirs, notice));
+        let (client, connection) = Config::new().user("keyrack").connect_raw(ours, NoTls).await.unwrap();
+        let hosts = Arc::new(Hosts::of(&Config::new()));
+        let committed = session(client, connection, (hosts, 0), Arc::default()).commit(Others::NeedNotKnow).await;
+        assert!(matches!(committed, Ok(()) | Err(DatabaseError::Warned(_))), "{committed:?}");
+        committed.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_warning_is_one_in_whatever_language() {
+        assert!(commits(b"SNOTICE\0VNOTICE\0C00000\0Mno matter\0\0").await);
+        assert!(commits(b"SHINWEIS\0VNOTICE\0C00000\0Mno matter\0\0").await);
+        assert!(!commits(b"SWARNING\0VWARNING\0C01000\0Mnot at the standby\0\0").await);
+        assert!(!commits(b"SWARNUNG\0VWARNING\0C01000\0Mnicht beim Standby\0\0").await);
+        assert!(!commits(b"SWARNUNG\0C01000\0Mnicht beim Standby\0\0").await);
+    }
 
     #[test]
     fn a_connection_is_encrypted_unless_it_stays_on_this_host_or_is_told_not_to_be() {
