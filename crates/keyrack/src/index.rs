@@ -20,6 +20,7 @@ mod table;
 mod uses;
 
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -177,6 +178,17 @@ pub struct Index {
     fresh_until: AtomicU64,
     trusted_until: AtomicU64,
     position: AtomicI64,
+}
+
+/// The keys that a whole load has found alive, by what an index looks at of their digests.
+#[derive(Debug, Default)]
+pub struct Living(HashSet<[u64; 2]>);
+
+impl Living {
+    /// Adds one.
+    pub fn insert(&mut self, digest: &KeyDigest) {
+        self.0.insert(digest.words());
+    }
 }
 
 impl Index {
@@ -415,6 +427,12 @@ impl Index {
     /// how many there were.
     pub fn revoke_where(&self, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
         self.table.revoke_where(&mut self.turn(), is_it)
+    }
+
+    /// Revokes every live key that is not among those of a whole load; says how many there were. Their numbers say nothing: a store that
+    /// has lost changes may have given them to other keys.
+    pub fn keep_only(&self, living: &Living) -> usize {
+        self.table.keep_only(&mut self.turn(), &living.0)
     }
 
     /// Suspends an organization: when this returns, none of its keys passes, those put in later included.

@@ -63,7 +63,7 @@ mod verifier;
 pub use bearer::{NoBearer, bearer};
 pub use decision::{Code, Denial, Requirement, VerifiedKey, decide};
 pub use digest::KeyDigest;
-pub use index::{ApplyError, Index, KeyChange, Lease, Lookup, QuotaCount, Uses};
+pub use index::{ApplyError, Index, KeyChange, Lease, Living, Lookup, QuotaCount, Uses};
 pub use key::{ApiKey, KeyKind, MaskedKey, NotAKey};
 pub use limit::{BadLimit, Limit, LimitPlan, LimitState, MOST_LIMITS, MOST_OWN_LIMITS, Now, Period, Window};
 pub use policies::PolicySet;

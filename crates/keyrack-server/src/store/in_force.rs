@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use keyrack::feed::News;
 use keyrack::policy::{Document, Policies};
 use keyrack::{
-    Holder, KeyChange, KeyDigest, KeyRecord, Limit, LimitPlan, Lookup, OrganizationId, PolicySet, PolicyVersion,
-    Verifier,
+    Holder, KeyChange, KeyDigest, KeyRecord, Limit, LimitPlan, Living, Lookup, OrganizationId, PolicySet,
+    PolicyVersion, Verifier,
 };
 
 use super::StoreError;
@@ -287,6 +287,15 @@ impl InForce {
             false
         });
         found.get()
+    }
+
+    /// Makes every key dead that is not among those of a whole load.
+    pub(super) fn keep_only(&self, living: &Living) {
+        let killed = self.verifier.index().keep_only(living);
+        if killed > 0 {
+            self.feed.begin_anew();
+            tracing::error!(killed, "keys that the store does not have any more were revoked in memory");
+        }
     }
 
     /// Makes keys dead that can only be found by what the index knows of them, because their rows cannot be used; says how

@@ -1,9 +1,9 @@
 //! What is read is only used if it is as Keyrack wrote it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use keyrack::KeyId;
+use keyrack::{KeyId, Living};
 
 use super::database::Connection;
 use super::live_sum::LiveSum;
@@ -53,14 +53,14 @@ impl Store {
     pub(super) async fn reload(&self) -> Result<Loaded, StoreError> {
         self.verifier.index().distrust();
         self.in_force.forget();
-        let loaded = self.load_rows(Some(HashSet::new())).await?;
+        let loaded = self.load_rows(Some(Living::default())).await?;
         self.reloads.fetch_add(1, Ordering::Relaxed);
         tracing::error!(keys = loaded.keys, "everything was loaded anew");
         Ok(loaded)
     }
 
-    /// With `anew`, which is for the numbers of all keys that live, it does not matter what was known of them.
-    async fn load_rows(&self, mut anew: Option<HashSet<KeyId>>) -> Result<Loaded, StoreError> {
+    /// With `anew`, which is for all keys that live, it does not matter what was known of them.
+    async fn load_rows(&self, mut anew: Option<Living>) -> Result<Loaded, StoreError> {
         let mut followed = self.followed.lock().await;
         let mut snapshot = self.readers.snapshot().await?;
         let head = sql::audit_head(&mut snapshot).await?.ok_or_else(no_head)?;
@@ -73,7 +73,7 @@ impl Store {
         let keys = self
             .load_a::<StoredKey>(&mut snapshot, is_anew, |key| {
                 if let Some(living) = &mut anew {
-                    living.insert(key.id);
+                    living.insert(&key.digest);
                 }
                 let Tenant { organization, project } = key.tenant();
                 let parents = [(Kind::Organization, organization), (Kind::Project, project)];
@@ -97,7 +97,7 @@ impl Store {
         self.apply_journal();
         // Before anybody else may bring a change into force.
         if let Some(living) = &anew {
-            self.in_force.kill(|key| !living.contains(&key.id));
+            self.in_force.keep_only(living);
         }
         self.restore_quotas(&mut snapshot).await;
         self.verifier.index().mark_loaded();

@@ -248,7 +248,7 @@ async fn a_database_that_lost_changes_is_loaded_anew_and_no_key_comes_back() {
     }
     // One that is acknowledged and lost, and one that this node has seen die.
     let following = node.follows();
-    let (_, lost_key) = app.create(json!({"name": "lost", "role": "admin"})).await;
+    let (lost, lost_key) = app.create(json!({"name": "lost", "role": "admin"})).await;
     let other = (app.organization("other").await.0, "/api/operator/organizations/1/suspend");
     assert_eq!(revoke(&app, revoked, "wait=0").await.status, 200);
     let patch = Some(json!({"role": "support"}));
@@ -262,9 +262,13 @@ async fn a_database_that_lost_changes_is_loaded_anew_and_no_key_comes_back() {
     for table in TABLES {
         beside.run(format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM kept_{table}")).await;
     }
-
-    let _following = (node.follows(), app.follows());
+    // The number of the one that was lost is given out again before this node hears of anything.
     let admin = app.admin().to_owned();
+    let third = app.another_node().await;
+    let made = third.call(&admin, ("POST", KEYS), Some(json!({"name": "made since", "role": "admin"}))).await.json();
+    assert_eq!(made["id"], lost);
+
+    let _following = (node.follows(), app.follows(), third.follows());
     let mut waited = 0;
     // The organization is not suspended any more: that says that all of it was loaded anew.
     while node.lets_pass(&admin).await != Some(true) {
@@ -274,6 +278,7 @@ async fn a_database_that_lost_changes_is_loaded_anew_and_no_key_comes_back() {
     }
     assert_eq!(node.lets_pass(&revoked_key).await, Some(false), "revoked is final");
     assert_eq!(node.lets_pass(&lost_key).await, Some(false), "of this one nobody knows any more");
+    assert_eq!(node.lets_pass(made["value"].as_str().unwrap()).await, Some(true));
     assert_eq!(node.lets_pass(&narrowed_key).await, Some(true));
     while beside.number(format!("SELECT COUNT(*) FROM api_keys WHERE id = {revoked} AND revoked_at IS NULL")).await != 0
     {

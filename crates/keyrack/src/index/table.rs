@@ -1,6 +1,7 @@
 //! The packed table and the records behind it.
 
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use arc_swap::ArcSwap;
@@ -335,6 +336,20 @@ impl Table {
             let Some((version, grant)) = self.read(record) else { continue };
             if grant.as_deref().is_some_and(|grant| is_it(&record.whole(version, grant))) {
                 drop(grant);
+                self.kill(books, record);
+                revoked += 1;
+            }
+        }
+        revoked
+    }
+
+    /// Marks every live key dead that is found by none of these words.
+    pub(super) fn keep_only(&self, books: &mut Books, living: &HashSet<[u64; 2]>) -> usize {
+        let mut revoked = 0;
+        for slot in self.entries() {
+            let entry = slot.load(Ordering::Acquire);
+            let Some(record) = lower(entry).checked_sub(1).and_then(|number| self.record(number)) else { continue };
+            if record.version_and_slot().is_some() && !living.contains(&record.words(upper(entry))) {
                 self.kill(books, record);
                 revoked += 1;
             }

@@ -88,6 +88,26 @@ fn a_key_can_be_revoked_by_number_alone() {
 }
 
 #[test]
+fn what_a_whole_load_did_not_find_is_dead_also_if_its_number_is_another_keys() {
+    let index = loaded(1);
+    let mut living = Living::default();
+    for i in 1..=1_000_u32 {
+        index.apply(&digest(i, i, 1), &KeyChange::Put(record(i.into(), 1, ProjectRole::Admin))).unwrap();
+        living.insert(&digest(i, i, 1));
+    }
+    // Two more of numbers that are taken, of which the load has found one.
+    for i in [1_001, 1_002] {
+        index.apply(&digest(i, i, 1), &KeyChange::Put(record(7, 1, ProjectRole::Admin))).unwrap();
+    }
+    living.insert(&digest(1_002, 1_002, 1));
+    assert_eq!(index.keep_only(&living), 1);
+    assert_eq!(index.find(&digest(1_001, 1_001, 1)), Ok(Lookup::Dead(KeyId(7))));
+    for i in [7, 1_000, 1_002] {
+        assert!(matches!(index.find(&digest(i, i, 1)), Ok(Lookup::Live(_))), "{i}");
+    }
+}
+
+#[test]
 fn a_suspended_organization_takes_its_keys_with_it_and_gives_them_back() {
     let index = loaded(4);
     let other = Holder::Organization { organization: OrganizationId(4), role: OrganizationRole::Owner };

@@ -1,13 +1,13 @@
 //! What a follower knows: the verifier, and how it takes in what it is told.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::sync::Arc;
 
 use super::RemoteError;
 use crate::feed::{Line, LiveKey, News, digest_of};
 use crate::policy::{Document, Policies};
-use crate::{KeyChange, KeyId, OrganizationId, PolicySet, PolicyVersion, Verifier};
+use crate::{KeyChange, KeyId, Living, OrganizationId, PolicySet, PolicyVersion, Verifier};
 
 /// The verifier of a follower.
 pub(super) struct Known {
@@ -34,7 +34,7 @@ impl Known {
             return Err(RemoteError::Behind { seq, known: index.position() });
         }
         index.reserve(keys)?;
-        let (mut living, mut suspended, mut policies) = (HashSet::new(), BTreeSet::new(), Vec::new());
+        let (mut living, mut suspended, mut policies) = (Living::default(), BTreeSet::new(), Vec::new());
         let mut many = 0_u64;
         loop {
             if !is_wanted() {
@@ -46,7 +46,7 @@ impl Known {
                 Line::End { .. } => return Err(RemoteError::CutOff),
                 Line::News(News::Key(key)) => {
                     let LiveKey { digest, record } = key.read()?;
-                    living.insert(record.id);
+                    living.insert(&digest);
                     index.reset(&digest, &record)?;
                 }
                 Line::News(News::Death { digest, id }) => self.revoke(&digest, id)?,
@@ -59,7 +59,7 @@ impl Known {
             }
             many += 1;
         }
-        index.revoke_where(|record| !living.contains(&record.id));
+        index.keep_only(&living);
         for organization in index.suspended().into_iter().filter(|known| !suspended.contains(known)) {
             index.resume(organization);
         }
