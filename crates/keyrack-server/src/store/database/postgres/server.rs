@@ -270,7 +270,8 @@ mod tests {
         stream.read_exact(&mut startup).await.unwrap();
         stream.write_all(&[message(b'R', &[0; 4]), ready.clone()].concat()).await.unwrap();
         let mut head = [0; 5];
-        while stream.read_exact(&mut head).await.is_ok() {
+        // Until it says goodbye.
+        while stream.read_exact(&mut head).await.is_ok() && head[0] == b'Q' {
             let mut body = vec![0; u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize - 4];
             stream.read_exact(&mut body).await.unwrap();
             let answer = [message(b'N', notice), message(b'C', b"COMMIT\0"), ready.clone()].concat();
