@@ -37,7 +37,8 @@ use self::refusal::Refusal;
 pub use self::refusal::{Http, Style};
 pub use crate::system_clock::system_clock;
 use crate::{
-    Ask, AskedRequest, Code, LimitState, Now, OrganizationId, ProjectId, VerifiedKey, Verifier, VerifyError, bearer,
+    Ask, AskedRequest, Code, LimitState, Now, OrganizationId, ProjectId, VerifiedKey, Verifier, bearer,
+    is_method_override,
 };
 
 /// Fields by which frameworks let a client ask for another method than the one it used. What they would make of it nobody here
@@ -185,12 +186,14 @@ impl Rules {
             ..Ask::default()
         };
         let verdict = self.verifier.check(&ask, (self.clock)());
-        let detail = match verdict.outcome {
-            Ok(verified) => return Ok((verified, verdict.limit)),
-            Err(VerifyError::Denied { denial, .. }) => denial.detail(),
-            Err(VerifyError::Unavailable(_)) => None,
-        };
-        Err(Refusal { limit: verdict.limit, ..Refusal::of(verdict.code(), detail) })
+        match verdict.outcome {
+            Ok(verified) => Ok((verified, verdict.limit)),
+            Err(_) => Err(Refusal {
+                limit: verdict.limit,
+                retry_after: verdict.retry_after(),
+                ..Refusal::of(verdict.code(), verdict.detail())
+            }),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Forward-auth, the same for every gateway but for its dialect: who asks, whose key it is, what was asked for, the verdict.
 
-use keyrack::{Ask, AskedRequest, Code, Details, NoBearer, OrganizationId, ProjectId, Verdict, VerifyError, bearer};
+use keyrack::{
+    Ask, AskedRequest, Code, Details, NoBearer, OrganizationId, ProjectId, Verdict, bearer, is_method_override,
+};
 
 use super::Doors;
 use super::answer;
@@ -80,19 +82,17 @@ impl Doors {
         details: Option<Details<'_>>,
         reply: &mut Reply,
     ) {
-        let code = verdict.code();
         match (&verdict.outcome, &verdict.about) {
             (Ok(_), Some(about)) => {
                 answer::identity(reply, about, self.verifier.index().position());
                 reply.field("cache-control", b"no-store");
             }
-            (outcome, _) => {
-                let detail = match outcome {
-                    Err(VerifyError::Denied { denial, .. }) => denial.detail(),
-                    Ok(_) | Err(VerifyError::Unavailable(_)) => None,
-                };
-                self.deny(dialect, &Denied { code, detail, key_was_sent: true }, reply);
-                answer::retry_after(reply, code, verdict.limit.as_ref());
+            // It does not happen; an answer without a name must not be 200.
+            (Ok(_), None) => self.cannot_tell(dialect, reply),
+            (Err(_), _) => {
+                let denied = Denied { code: verdict.code(), detail: verdict.detail(), key_was_sent: true };
+                self.deny(dialect, &denied, reply);
+                answer::retry_after(reply, verdict.retry_after());
             }
         }
         if let Some(limit) = &verdict.limit {
@@ -103,7 +103,7 @@ impl Doors {
     /// Says that it cannot tell, in the way of a dialect.
     pub(super) fn cannot_tell(&self, dialect: &Dialect, reply: &mut Reply) {
         self.deny(dialect, &Denied { code: Code::Unavailable, detail: None, key_was_sent: true }, reply);
-        answer::retry_after(reply, Code::Unavailable, None);
+        answer::retry_after(reply, Some(1));
     }
 
     fn deny(&self, dialect: &Dialect, denied: &Denied, reply: &mut Reply) {

@@ -44,12 +44,12 @@ impl Doors {
             (code @ (Code::RateLimited | Code::UsageExceeded), _) => {
                 self.problem(&Problem::new(ProblemCode::RateLimited, "This key was used too often."), reply);
                 reply.field("x-keyrack-reason", code.as_str().as_bytes());
-                return answer::retry_after(reply, code, verdict.limit.as_ref());
+                return answer::retry_after(reply, verdict.retry_after());
             }
             (Code::Unavailable, _) => {
                 self.problem(&Problem::unavailable("Keys cannot be checked at this moment. Try again."), reply);
                 reply.field("x-keyrack-reason", b"UNAVAILABLE");
-                return answer::retry_after(reply, Code::Unavailable, None);
+                return answer::retry_after(reply, verdict.retry_after());
             }
             (Code::Valid | Code::NotFound | Code::Disabled | Code::Forbidden, _) => json!({"active": false}),
         };
