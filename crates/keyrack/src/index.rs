@@ -79,7 +79,7 @@ pub enum ApplyError {
         /// The key the change speaks of.
         claimed: KeyId,
     },
-    /// More than 2²⁷ keys, or a key whose number is not below 2⁴⁰.
+    /// More than 2²⁷ keys, or a key whose number is not below 2⁴⁰, or more than 2²⁴ keys with several limits.
     #[error("the index is full")]
     Full,
 }

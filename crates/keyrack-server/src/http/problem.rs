@@ -352,3 +352,4 @@ mod tests {
         }
     }
 }
+            | StoreError::IndexFull
