@@ -23,7 +23,7 @@ impl Writing {
         }
         sql::add_counts(on, &batch.keys).await?;
         sql::note_last_uses(on, &batch.keys).await?;
-        sql::note_quotas(on, &batch.keys).await?;
+        sql::note_quotas(on, &batch.keys, now).await?;
         Ok(true)
     }
 
