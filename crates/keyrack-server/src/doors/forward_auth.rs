@@ -10,10 +10,6 @@ use super::dialect::{Dialect, Forwarded, Selected, Selectors, Unreadable};
 use crate::http::problem::{Code as ProblemCode, Problem};
 use crate::wire::{Peer, Reply, Request};
 
-/// Fields by which frameworks let a client ask for another method than the one it used. What they would make of it nobody here
-/// can know.
-const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
-
 /// A denial that is not the library's.
 struct Denied {
     code: Code,
@@ -58,7 +54,7 @@ impl Doors {
         if let (Some(forwarded_for), Peer::Address(peer)) = (forwarded_for, request.peer) {
             self.proxies.client(peer, forwarded_for).map_err(|_bad| Denied::forbidden("address_malformed"))?;
         }
-        if METHOD_OVERRIDES.iter().any(|name| request.fields.has(name)) {
+        if request.fields.iter().any(|(name, _)| is_method_override(name)) {
             return Err(Denied::forbidden("method_override"));
         }
         let key = credential(request)?;
@@ -133,11 +129,12 @@ impl Doors {
     }
 }
 
-/// The one key that was presented: one header, one value (contract section 4).
+/// The one key that was presented: one header, one value (contract section 4). An empty one is what a gateway makes of none.
 fn credential<'a>(request: &Request<'a>) -> Result<&'a [u8], Denied> {
     let repeated = |_| Denied { code: Code::NotFound, detail: Some("credential_repeated"), key_was_sent: true };
     let missing = Denied { code: Code::NotFound, detail: Some("credential_missing"), key_was_sent: false };
-    let Some(value) = request.fields.only("authorization").map_err(repeated)? else { return Err(missing) };
+    let value = request.fields.only("authorization").map_err(repeated)?.filter(|value| !value.is_empty());
+    let value = value.ok_or(missing)?;
     let denied =
         |no_bearer: NoBearer| Denied { code: Code::NotFound, detail: Some(no_bearer.detail()), key_was_sent: true };
     bearer(value).map_err(denied)
