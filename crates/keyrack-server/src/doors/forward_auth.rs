@@ -51,8 +51,8 @@ impl Doors {
         if host.is_some_and(|host| !is_a_host(host)) {
             return Err(Denied::forbidden("host_malformed"));
         }
-        if let (Some(forwarded_for), Peer::Address(peer)) = (forwarded_for, request.peer) {
-            self.proxies.client(peer, forwarded_for).map_err(|_bad| Denied::forbidden("address_malformed"))?;
+        if let Some(forwarded_for) = forwarded_for {
+            self.proxies.client(forwarded_for).map_err(|_bad| Denied::forbidden("address_malformed"))?;
         }
         if request.fields.iter().any(|(name, _)| is_method_override(name)) {
             return Err(Denied::forbidden("method_override"));
