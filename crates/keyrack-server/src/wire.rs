@@ -67,8 +67,8 @@ pub struct Request<'a> {
 /// What answers requests. Called from every thread of the wire at once; whoever waits in it holds up every connection of
 /// the thread.
 pub trait Service: Send + Sync + 'static {
-    /// Answers one request. The reply is blank: status 200, no fields, no body. Length, date and connection are the
-    /// wire's to add.
+    /// Answers one request. The reply is blank: no status, no fields, no body; one without a status is answered as if this had
+    /// panicked. Length, date and connection are the wire's to add.
     fn answer(&self, request: &Request<'_>, reply: &mut Reply);
 
     /// Says that it cannot answer, after [`Service::answer`] panicked. The reply is blank. What is said here must never

@@ -58,3 +58,4 @@ impl Doors {
         reply.body().extend_from_slice(body.to_string().as_bytes());
     }
 }
+        reply.set_status(200);
