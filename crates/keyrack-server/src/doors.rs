@@ -19,10 +19,11 @@ use std::sync::Arc;
 use keyrack::{Code, Verifier};
 
 use self::dialect::Dialect;
+use self::ids::RequestId;
 pub use self::ids::RequestIds;
 use self::json::Knowledge;
 use crate::config::LimitHeaders;
-use crate::http::problem::{Code as ProblemCode, Problem};
+use crate::http::problem::{Code as ProblemCode, Problem, ProblemDocument};
 use crate::proxies::TrustedProxies;
 use crate::wire::{Reply, Request, Service};
 
@@ -56,7 +57,7 @@ impl Doors {
     }
 
     fn problem(&self, problem: &Problem, reply: &mut Reply) {
-        let id = self.ids.next();
+        let id = self.begin_problem(problem.status(), reply);
         let id = std::str::from_utf8(&id).unwrap_or_default();
         reply.set_status(problem.status());
         answer::common_fields(reply, id.as_bytes());
@@ -65,6 +66,21 @@ impl Doors {
     }
 
     /// Refuses another method than POST.
+    /// [`Doors::problem`] with no more to say than that.
+    fn plain_problem(&self, code: ProblemCode, message: &'static str, reply: &mut Reply) {
+        let id = self.begin_problem(code.status(), reply);
+        let id = std::str::from_utf8(&id).unwrap_or_default();
+        ProblemDocument::new(code, message, &self.problem_types, id).write(reply.body());
+    }
+
+    fn begin_problem(&self, status: u16, reply: &mut Reply) -> RequestId {
+        let id = self.ids.next();
+        reply.set_status(status);
+        answer::common_fields(reply, &id);
+        reply.field("content-type", crate::http::problem::MEDIA_TYPE.as_bytes());
+        id
+    }
+
     fn is_post(&self, request: &Request<'_>, reply: &mut Reply) -> bool {
         let is_post = request.method == b"POST";
         if !is_post {

@@ -7,7 +7,8 @@ use keyrack::{
 use super::Doors;
 use super::answer;
 use super::dialect::{Dialect, Forwarded, Selected, Selectors, Unreadable};
-use crate::http::problem::{Code as ProblemCode, Problem};
+use super::json::Knowledge;
+use crate::http::problem::Code as ProblemCode;
 use crate::wire::{Peer, Reply, Request};
 
 /// A denial that is not the library's.
@@ -32,9 +33,11 @@ impl From<Unreadable> for Denied {
 impl Doors {
     pub(super) fn forward_auth(&self, dialect: &Dialect, behind: &[u8], request: &Request<'_>, reply: &mut Reply) {
         let ask = self.asked(dialect, behind, request);
+        // Before the look-up: what it finds is as new as that, or newer.
+        let knowledge = self.knowledge(request);
         match ask {
             Ok(ask) => self.verifier.check_with(&ask, request.now, |verdict, details| {
-                self.tell(dialect, request, verdict, details, reply);
+                self.tell(dialect, (request, knowledge), (verdict, details), reply);
             }),
             Err(denied) => self.deny(dialect, &denied, reply),
         }
@@ -73,14 +76,14 @@ impl Doors {
     fn tell(
         &self,
         dialect: &Dialect,
-        request: &Request<'_>,
-        verdict: &Verdict,
-        details: Option<Details<'_>>,
+        (request, knowledge): (&Request<'_>, Knowledge),
+        (verdict, details): (&Verdict, Option<Details<'_>>),
         reply: &mut Reply,
     ) {
         match (&verdict.outcome, &verdict.about) {
             (Ok(_), Some(about)) => {
-                answer::identity(reply, about, self.verifier.index().position());
+                reply.set_status(200);
+                answer::identity(reply, about, knowledge.seq);
                 reply.field("cache-control", b"no-store");
             }
             // It does not happen; an answer without a name must not be 200.
@@ -103,26 +106,25 @@ impl Doors {
     }
 
     fn deny(&self, dialect: &Dialect, denied: &Denied, reply: &mut Reply) {
-        let problem = match denied.code {
+        let (code, message) = match denied.code {
             Code::Valid | Code::Unavailable => {
-                Problem::unavailable("Keys cannot be checked at this moment. Try again.")
+                (ProblemCode::ServiceUnavailable, "Keys cannot be checked at this moment. Try again.")
             }
             Code::NotFound if !denied.key_was_sent => {
-                Problem::new(ProblemCode::AuthenticationRequired, "Send a key: `Authorization: Bearer <key>`.")
+                (ProblemCode::AuthenticationRequired, "Send a key: `Authorization: Bearer <key>`.")
             }
-            Code::NotFound => Problem::new(ProblemCode::AuthenticationRequired, "This key is not known, or not here."),
-            Code::Disabled => Problem::new(ProblemCode::AuthenticationRequired, "This key is disabled for now."),
-            Code::Forbidden => Problem::new(ProblemCode::PermissionDenied, "This key does not reach this request."),
-            Code::RateLimited => Problem::new(ProblemCode::RateLimited, "Too many requests with this key. Slow down."),
-            Code::UsageExceeded => Problem::new(ProblemCode::RateLimited, "The quota of this key is used up."),
+            Code::NotFound => (ProblemCode::AuthenticationRequired, "This key is not known, or not here."),
+            Code::Disabled => (ProblemCode::AuthenticationRequired, "This key is disabled for now."),
+            Code::Forbidden => (ProblemCode::PermissionDenied, "This key does not reach this request."),
+            Code::RateLimited => (ProblemCode::RateLimited, "Too many requests with this key. Slow down."),
+            Code::UsageExceeded => (ProblemCode::RateLimited, "The quota of this key is used up."),
         };
-        self.problem(&problem, reply);
+        // No memory is taken for a denial: there may be very many of them.
+        self.plain_problem(code, message, reply);
         reply.set_status((dialect.status)(denied.code));
         reply.field("x-keyrack-reason", denied.code.as_str().as_bytes());
         reply.field_with("x-keyrack-status", |out| answer::push_number(out, denied.code.status().into()));
-        if let Some(detail) = denied.detail {
-            reply.field("x-keyrack-detail", detail.as_bytes());
-        }
+        answer::detail(reply, denied.detail);
         if denied.code.status() == 401 {
             reply.field("www-authenticate", answer::challenge(denied.key_was_sent));
         }

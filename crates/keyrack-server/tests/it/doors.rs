@@ -5,6 +5,7 @@ mod dialects;
 mod introspection;
 mod limits;
 mod questions;
+mod seq;
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
