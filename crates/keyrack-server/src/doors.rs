@@ -25,7 +25,11 @@ use self::json::Knowledge;
 use crate::config::LimitHeaders;
 use crate::http::problem::{Code as ProblemCode, Problem, ProblemDocument};
 use crate::proxies::TrustedProxies;
+use crate::wire::head::MOST_BODY_BYTES;
 use crate::wire::{Reply, Request, Service};
+
+/// Most bytes of one question: a key, a path as long as any that is judged, and more than the rest can be.
+const MOST_QUESTION_BYTES: usize = 16 * 1024;
 
 /// What all doors share.
 pub struct Doors {
@@ -59,13 +63,9 @@ impl Doors {
     fn problem(&self, problem: &Problem, reply: &mut Reply) {
         let id = self.begin_problem(problem.status(), reply);
         let id = std::str::from_utf8(&id).unwrap_or_default();
-        reply.set_status(problem.status());
-        answer::common_fields(reply, id.as_bytes());
-        reply.field("content-type", crate::http::problem::MEDIA_TYPE.as_bytes());
         reply.body().extend_from_slice(&problem.body(&self.problem_types, id));
     }
 
-    /// Refuses another method than POST.
     /// [`Doors::problem`] with no more to say than that.
     fn plain_problem(&self, code: ProblemCode, message: &'static str, reply: &mut Reply) {
         let id = self.begin_problem(code.status(), reply);
@@ -81,6 +81,7 @@ impl Doors {
         id
     }
 
+    /// Refuses another method than POST.
     fn is_post(&self, request: &Request<'_>, reply: &mut Reply) -> bool {
         let is_post = request.method == b"POST";
         if !is_post {
@@ -122,6 +123,14 @@ impl Service for Doors {
         }
         if let Some(age) = self.verifier.index().staleness(request.now) {
             reply.field_with("x-keyrack-stale", |out| answer::push_number(out, age.as_secs()));
+        }
+    }
+
+    fn most_body(&self, target: &[u8]) -> usize {
+        match Door::of(target) {
+            Door::ForwardAuth(..) => 0,
+            Door::Verify | Door::Introspect | Door::None => MOST_QUESTION_BYTES,
+            Door::Batch => MOST_BODY_BYTES,
         }
     }
 

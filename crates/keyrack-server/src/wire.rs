@@ -85,6 +85,12 @@ pub trait Service: Send + Sync + 'static {
         let _ = (target, reply);
     }
 
+    /// Most bytes of a body that is read for a target; what has more is refused before it is kept.
+    fn most_body(&self, target: &[u8]) -> usize {
+        let _ = target;
+        head::MOST_BODY_BYTES
+    }
+
     /// Whether an answer is only good for a time, so that the clocks must be read after the question was, and not before.
     fn must_know_the_time(&self) -> bool {
         false
