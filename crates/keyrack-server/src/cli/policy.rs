@@ -2,6 +2,7 @@
 
 mod cases;
 mod diff;
+mod doubts;
 mod file;
 
 use std::error::Error;
@@ -13,6 +14,7 @@ use keyrack::{KeyKind, ProjectRole, Scope};
 use serde_json::{Value, json};
 use ureq::http;
 
+use self::doubts::doubts;
 use self::file::read;
 use super::exit::{Exit, Failure};
 use super::keys::{project_roles, scopes};
@@ -94,11 +96,11 @@ struct Explain {
     /// Which of the policies
     #[arg(long, value_name = "NAME", default_value = "default")]
     policy: String,
-}
-
     /// The version that a publishable key was issued under, which its reach is frozen at
     #[arg(long, value_name = "VERSION")]
     policy_version: Option<u32>,
+}
+
 /// Runs `keyrack policy …`.
 pub(super) fn run(PolicyArgs { common, command }: PolicyArgs) -> Result<(), Box<dyn Error>> {
     let session = || common.session(KeyKind::Operator);
@@ -112,7 +114,8 @@ pub(super) fn run(PolicyArgs { common, command }: PolicyArgs) -> Result<(), Box<
             let (document, _) = read(&file)?;
             let rules: usize = document.policies.iter().map(|policy| policy.rules.len()).sum();
             let policies = document.policies.len();
-            print(&format!("The file is good: {policies} policies, {rules} rules."))
+            print(&format!("The file is good: {policies} policies, {rules} rules."))?;
+            doubts(&document).iter().try_for_each(|doubt| print(&format!("! {doubt}")))
         }
         PolicyCommand::Apply { file, dry_run, expected_version } => {
             let (document, _) = read(&file)?;
