@@ -10,8 +10,11 @@ local IDENTITY = {
     "x-keyrack-role", "x-keyrack-scope", "x-keyrack-seq",
 }
 
--- Besides the key, fields that a client could change the meaning of its request with: the door refuses them.
-local PASSED_ON = { "authorization", "x-http-method-override", "x-http-method", "x-method-override" }
+-- Besides the key, fields that a client could change the meaning of its request with: the door refuses them, also with `_`
+-- for `-`, which some applications cannot tell apart.
+local PASSED_ON = {
+    ["authorization"] = true, ["x-http-method-override"] = true, ["x-http-method"] = true, ["x-method-override"] = true,
+}
 
 -- What a client is told of a denial.
 local TOLD = {
@@ -51,10 +54,9 @@ core.register_action("keyrack", { "http-req" }, function(txn, door)
         ["x-forwarded-host"] = values(sent["host"]),
         ["x-forwarded-for"] = { txn.sf:src() },
     }
-    for _, name in ipairs(PASSED_ON) do
-        local found = values(sent[name])
-        if #found > 0 then
-            question[name] = found
+    for name, found in pairs(sent) do
+        if PASSED_ON[name:gsub("_", "-")] then
+            question[name] = values(found)
         end
     end
 

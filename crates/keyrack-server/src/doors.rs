@@ -19,12 +19,17 @@ use std::sync::Arc;
 use keyrack::{Code, Verifier};
 
 use self::dialect::Dialect;
+use self::ids::RequestId;
 pub use self::ids::RequestIds;
 use self::json::Knowledge;
 use crate::config::LimitHeaders;
-use crate::http::problem::{Code as ProblemCode, Problem};
+use crate::http::problem::{Code as ProblemCode, Problem, ProblemDocument};
 use crate::proxies::TrustedProxies;
+use crate::wire::head::MOST_BODY_BYTES;
 use crate::wire::{Reply, Request, Service};
+
+/// Most bytes of one question: a key, a path as long as any that is judged, and more than the rest can be.
+const MOST_QUESTION_BYTES: usize = 16 * 1024;
 
 /// What all doors share.
 pub struct Doors {
@@ -56,12 +61,24 @@ impl Doors {
     }
 
     fn problem(&self, problem: &Problem, reply: &mut Reply) {
-        let id = self.ids.next();
+        let id = self.begin_problem(problem.status(), reply);
         let id = std::str::from_utf8(&id).unwrap_or_default();
-        reply.set_status(problem.status());
-        answer::common_fields(reply, id.as_bytes());
-        reply.field("content-type", crate::http::problem::MEDIA_TYPE.as_bytes());
         reply.body().extend_from_slice(&problem.body(&self.problem_types, id));
+    }
+
+    /// [`Doors::problem`] with no more to say than that.
+    fn plain_problem(&self, code: ProblemCode, message: &'static str, reply: &mut Reply) {
+        let id = self.begin_problem(code.status(), reply);
+        let id = std::str::from_utf8(&id).unwrap_or_default();
+        ProblemDocument::new(code, message, &self.problem_types, id).write(reply.body());
+    }
+
+    fn begin_problem(&self, status: u16, reply: &mut Reply) -> RequestId {
+        let id = self.ids.next();
+        reply.set_status(status);
+        answer::common_fields(reply, &id);
+        reply.field("content-type", crate::http::problem::MEDIA_TYPE.as_bytes());
+        id
     }
 
     /// Refuses another method than POST.
@@ -106,6 +123,14 @@ impl Service for Doors {
         }
         if let Some(age) = self.verifier.index().staleness(request.now) {
             reply.field_with("x-keyrack-stale", |out| answer::push_number(out, age.as_secs()));
+        }
+    }
+
+    fn most_body(&self, target: &[u8]) -> usize {
+        match Door::of(target) {
+            Door::ForwardAuth(..) => 0,
+            Door::Verify | Door::Introspect | Door::None => MOST_QUESTION_BYTES,
+            Door::Batch => MOST_BODY_BYTES,
         }
     }
 

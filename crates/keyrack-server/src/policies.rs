@@ -69,11 +69,11 @@ pub async fn rehearse(
     Ok(Outcome { previous, in_force, is_changed })
 }
 
-/// The policy of the version in force.
+/// The policy of a version that is in force or was.
 ///
 /// # Errors
 /// [`StoreError::Damaged`] if its row cannot be used.
-pub async fn in_force(find: &mut impl Find, version: PolicyVersion) -> Result<AppliedPolicy, StoreError> {
+pub async fn of_version(find: &mut impl Find, version: PolicyVersion) -> Result<AppliedPolicy, StoreError> {
     if version == PolicyVersion(0) {
         return Ok(AppliedPolicy::builtin());
     }
@@ -83,7 +83,7 @@ pub async fn in_force(find: &mut impl Find, version: PolicyVersion) -> Result<Ap
 
 /// The same, to be replaced: if its row cannot be used, any other may take its place.
 async fn replaceable(find: &mut impl Find, version: PolicyVersion) -> Result<Option<AppliedPolicy>, StoreError> {
-    match in_force(find, version).await {
+    match of_version(find, version).await {
         Ok(known) => Ok(Some(known)),
         Err(error @ StoreError::Damaged { .. }) => {
             tracing::error!(%error, "the policy in force cannot be read, and may be replaced");

@@ -67,8 +67,8 @@ pub struct Request<'a> {
 /// What answers requests. Called from every thread of the wire at once; whoever waits in it holds up every connection of
 /// the thread.
 pub trait Service: Send + Sync + 'static {
-    /// Answers one request. The reply is blank: status 200, no fields, no body. Length, date and connection are the
-    /// wire's to add.
+    /// Answers one request. The reply is blank: no status, no fields, no body; one without a status is answered as if this had
+    /// panicked. Length, date and connection are the wire's to add.
     fn answer(&self, request: &Request<'_>, reply: &mut Reply);
 
     /// Says that it cannot answer, after [`Service::answer`] panicked. The reply is blank. What is said here must never
@@ -83,6 +83,12 @@ pub trait Service: Send + Sync + 'static {
     /// that whoever asks at this target understands.
     fn refused(&self, target: &[u8], reply: &mut Reply) {
         let _ = (target, reply);
+    }
+
+    /// Most bytes of a body that is read for a target; what has more is refused before it is kept.
+    fn most_body(&self, target: &[u8]) -> usize {
+        let _ = target;
+        head::MOST_BODY_BYTES
     }
 
     /// Whether an answer is only good for a time, so that the clocks must be read after the question was, and not before.

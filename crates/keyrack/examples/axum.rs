@@ -31,6 +31,28 @@ const POLICY: &str = r#"
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let Opened { api, publishable, secret } = open()?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    for (name, key) in [("the publishable key", &publishable), ("the secret key", &secret)] {
+        println!("# {name}");
+        for request in ["-X POST", ""] {
+            let path = if request.is_empty() { "users/7" } else { "events" };
+            println!("curl -i {request} -H 'Authorization: Bearer {}' http://{address}/{path}", key.expose());
+        }
+    }
+    Ok(axum::serve(listener, api).await?)
+}
+
+/// The API behind the layer, and two keys for it.
+pub(crate) struct Opened {
+    pub(crate) api: Router,
+    pub(crate) publishable: ApiKey,
+    pub(crate) secret: ApiKey,
+}
+
+/// Makes the keys and the API.
+pub(crate) fn open() -> Result<Opened, Box<dyn Error>> {
     let verifier = Arc::new(Verifier::new(Index::with_capacity(1_000)));
     let document: Document = toml::from_str(POLICY)?;
     let policies = Policies::compile(&document).map_err(|faults| format!("{faults:?}"))?;
@@ -43,17 +65,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route("/events", post(|| async { "taken\n" }))
         .route("/users/{id}", get(|key: VerifiedKey| async move { format!("seen by key {}\n", key.id()) }))
         .layer(KeyrackLayer::new(verifier));
-
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    for (name, key) in [("the publishable key", &publishable), ("the secret key", &secret)] {
-        println!("# {name}");
-        for request in ["-X POST", ""] {
-            let path = if request.is_empty() { "users/7" } else { "events" };
-            println!("curl -i {request} -H 'Authorization: Bearer {}' http://{address}/{path}", key.expose());
-        }
-    }
-    Ok(axum::serve(listener, api).await?)
+    Ok(Opened { api, publishable, secret })
 }
 
 /// Makes a key of project 1 that may be used a hundred times a minute, and holds its digest.

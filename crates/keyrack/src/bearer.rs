@@ -38,9 +38,31 @@ pub fn bearer(value: &[u8]) -> Result<&[u8], NoBearer> {
     if scheme.eq_ignore_ascii_case(b"Bearer ") && is_plain { Ok(key) } else { Err(NoBearer::Malformed) }
 }
 
+/// Fields by which frameworks let a client ask for another method than the one it used, in lower case.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+/// Whether a field is one by which frameworks let a client ask for another method than the one it used. What they would make of it
+/// nobody here can know, and some cannot tell `_` from `-`.
+pub fn is_method_override(field: &[u8]) -> bool {
+    let same = |one: u8, other: u8| one == other.to_ascii_lowercase() || one == b'-' && other == b'_';
+    METHOD_OVERRIDES
+        .iter()
+        .any(|name| name.len() == field.len() && name.bytes().zip(field).all(|(known, found)| same(known, *found)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_method_override_is_known_in_every_spelling() {
+        for name in ["X-HTTP-Method-Override", "x_http_method_override", "X-Http_Method", "X-METHOD_override"] {
+            assert!(is_method_override(name.as_bytes()), "{name}");
+        }
+        for name in ["X-HTTP-Methods", "XHTTPMethod", "Method-Override", "X-HTTP-Method-Overrid3", ""] {
+            assert!(!is_method_override(name.as_bytes()), "{name}");
+        }
+    }
 
     #[test]
     fn one_scheme_and_one_key() {

@@ -82,7 +82,7 @@ pub enum ApplyError {
         /// The key the change speaks of.
         claimed: KeyId,
     },
-    /// More than 2²⁷ keys, or a key whose number is not below 2⁴⁰.
+    /// More than 2²⁷ keys, or a key whose number is not below 2⁴⁰, or more than 2²⁴ keys with several limits.
     #[error("the index is full")]
     Full,
 }
@@ -395,10 +395,11 @@ impl Index {
         self.table.collect_uses(each);
     }
 
-    /// Counts a quota on from what was collected before a restart. Nothing happens if the key has no such quota any more.
-    pub fn restore_quota(&self, digest: &KeyDigest, quota: &QuotaCount) {
+    /// Counts a quota on from what was collected before a restart. Nothing happens if the key has no such quota any more, or if that
+    /// does not count at this time.
+    pub fn restore_quota(&self, digest: &KeyDigest, quota: &QuotaCount, unix_seconds: i64) {
         if let Seen::Live(live) = self.see(digest, Depth::Whole) {
-            self.table.restore_quota(&live, quota);
+            self.table.restore_quota(&live, quota, unix_seconds);
         }
     }
 

@@ -37,12 +37,9 @@ use self::refusal::Refusal;
 pub use self::refusal::{Http, Style};
 pub use crate::system_clock::system_clock;
 use crate::{
-    Ask, AskedRequest, Code, LimitState, Now, OrganizationId, ProjectId, VerifiedKey, Verifier, VerifyError, bearer,
+    Ask, AskedRequest, Code, LimitState, Now, OrganizationId, ProjectId, VerifiedKey, Verifier, bearer,
+    is_method_override,
 };
-
-/// Fields by which frameworks let a client ask for another method than the one it used. What they would make of it nobody here
-/// can know.
-const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// The layer; see the module's head.
 #[derive(Clone)]
@@ -170,7 +167,7 @@ where
 impl Rules {
     fn verify<B>(&self, request: &Request<B>) -> Result<(VerifiedKey, Option<LimitState>), Refusal> {
         let key = credential(request.headers())?;
-        if METHOD_OVERRIDES.iter().any(|name| request.headers().contains_key(*name)) {
+        if request.headers().keys().any(|name| is_method_override(name.as_str().as_bytes())) {
             return Err(Refusal::of(Code::Forbidden, Some("method_override")));
         }
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
@@ -185,12 +182,14 @@ impl Rules {
             ..Ask::default()
         };
         let verdict = self.verifier.check(&ask, (self.clock)());
-        let detail = match verdict.outcome {
-            Ok(verified) => return Ok((verified, verdict.limit)),
-            Err(VerifyError::Denied { denial, .. }) => denial.detail(),
-            Err(VerifyError::Unavailable(_)) => None,
-        };
-        Err(Refusal { limit: verdict.limit, ..Refusal::of(verdict.code(), detail) })
+        match verdict.outcome {
+            Ok(verified) => Ok((verified, verdict.limit)),
+            Err(_) => Err(Refusal {
+                limit: verdict.limit,
+                retry_after: verdict.retry_after(),
+                ..Refusal::of(verdict.code(), verdict.detail())
+            }),
+        }
     }
 }
 
@@ -199,9 +198,11 @@ fn credential(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let not_found = |detail| Refusal::of(Code::NotFound, Some(detail));
     match (values.next(), values.next()) {
-        (None, _) => Err(Refusal { key_was_sent: false, ..not_found("credential_missing") }),
         (Some(_), Some(_)) => Err(not_found("credential_repeated")),
-        (Some(value), None) => bearer(value.as_bytes()).map_err(|no_bearer| not_found(no_bearer.detail())),
+        (Some(value), None) if !value.is_empty() => bearer(value.as_bytes()).map_err(|no_bearer| not_found(no_bearer.detail()))
+,
+        // An empty one is none.
+        (None | Some(_), None) | (None, Some(_)) => Err(Refusal { key_was_sent: false, ..not_found("credential_missing") }),
     }
 }
 

@@ -60,7 +60,7 @@ pub mod remote;
 mod system_clock;
 mod verifier;
 
-pub use bearer::{NoBearer, bearer};
+pub use bearer::{NoBearer, bearer, is_method_override};
 pub use decision::{Code, Denial, Requirement, VerifiedKey, decide};
 pub use digest::KeyDigest;
 pub use index::{ApplyError, Index, KeyChange, Lease, Living, Lookup, QuotaCount, Uses};

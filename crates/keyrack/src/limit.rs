@@ -4,8 +4,8 @@
 //! key passes at most `burst + limit` times in any period, and `limit` times per period in the long run. A *quota* counts
 //! within a calendar day or month in UTC, and is exact: never more than `limit` in one of them.
 //!
-//! What a cell holds tells by itself which of the two it is and when it was written, so a cell that was left behind by
-//! another limit reads as a fresh one.
+//! What a cell holds tells by itself which of the two it is, and of a quota in which window. A limit leaves alone what another kind
+//! wrote: it is on its way out then, and the cell belongs to one that took its place.
 
 use std::fmt;
 use std::str::FromStr;
@@ -96,8 +96,8 @@ pub struct LimitState {
     pub remaining: u64,
     /// Seconds until all of it is there again.
     pub reset: u64,
-    /// Seconds until the same request may pass, if it was refused; 0 otherwise.
-    pub retry_after: u64,
+    /// Seconds until the same request may pass, if it was refused; nothing if it never will, because it costs more than there can be.
+    pub retry_after: Option<u64>,
     /// Whether it is a quota.
     pub is_quota: bool,
 }
@@ -111,8 +111,12 @@ const UNITS: [(char, u32); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1
 /// A cell of a quota: the window in the upper 16 bits, the count below.
 const COUNT_BITS: u32 = 48;
 const MOST_COUNT: u64 = (1 << COUNT_BITS) - 1;
-/// Tells months from days in the number of a window.
-const IS_MONTH: u64 = 1 << 15;
+/// The upper two bits of a window tell what kind it is; those of a rate's cell are 0.
+const KIND_BITS: u32 = 2;
+const NUMBER_BITS: u32 = 16 - KIND_BITS;
+const MOST_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
+const DAYS: u64 = 0b01;
+const MONTHS: u64 = 0b10;
 /// Longest time in which a burst must be won back: rates stay far below the sizes that a quota's cell has.
 const MOST_CAPACITY: u64 = 10 * 366 * 86_400 * NANOS;
 
@@ -190,7 +194,22 @@ impl Limit {
         }
     }
 
+    /// What a cell holds of which nothing was taken.
+    pub(crate) const fn blank(&self) -> u64 {
+        self.kind() << (COUNT_BITS + NUMBER_BITS)
+    }
+
+    const fn kind(&self) -> u64 {
+        match self.period {
+            Period::Seconds(_) => 0,
+            Period::Calendar(window) => window.kind(),
+        }
+    }
+
     /// Takes `cost` uses, all or none. `Err` if they are not there; then nothing is taken.
+    ///
+    /// Where another kind of limit has the cell by now, the key was given other limits while this use was on its way: it came before
+    /// them, and nothing is counted.
     ///
     /// `at` is the limit's place among those of the key, for what is told of it.
     pub(crate) fn charge(&self, at: usize, cell: &AtomicU64, cost: u32, now: Now) -> Result<LimitState, LimitState> {
@@ -204,6 +223,7 @@ impl Limit {
     pub(crate) fn refund(&self, cell: &AtomicU64, cost: u32, now: Now) {
         let cost = u64::from(cost);
         let given_back = |known: u64| match self.period {
+            _ if kind_of(known) != self.kind() => None,
             Period::Seconds(_) => known.checked_sub(self.interval * cost),
             Period::Calendar(window) => {
                 let (number, ..) = window.around(now.unix_seconds);
@@ -213,6 +233,16 @@ impl Limit {
         };
         // If there is nothing to give back to, the cell has a new use already.
         let _unchanged = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, given_back);
+    }
+
+    /// Counts on from what a cell of this limit held, if that still counts.
+    pub(crate) fn restore(&self, cell: &AtomicU64, held: u64, unix_seconds: i64) {
+        let later = |known: u64| {
+            let is_behind = !counts_at(known, unix_seconds) || known < held;
+            (kind_of(held) == self.kind() && counts_at(held, unix_seconds) && is_behind).then_some(held)
+        };
+        // As it is, it is right.
+        let _unchanged = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
     }
 }
 
@@ -253,26 +283,30 @@ impl Rate {
     #[inline]
     pub(crate) fn charge(self, at: usize, cell: &AtomicU64, cost: u32, now: Now) -> Result<LimitState, LimitState> {
         let Self { interval, burst } = self;
+        let cost = u64::from(cost);
         let now = u64::try_from(now.boot.as_nanos()).unwrap_or(u64::MAX >> 2);
         let latest = now + burst * interval;
-        let state = |full_again: u64, retry_after: u64| LimitState {
+        let state = |full_again: u64, retry_after: Option<u64>| LimitState {
             at,
             limit: burst,
             remaining: (latest - full_again) / interval,
             reset: (full_again - now).div_ceil(NANOS),
-            retry_after: retry_after.div_ceil(NANOS),
+            retry_after,
             is_quota: false,
         };
         let mut known = cell.load(Ordering::Relaxed);
         loop {
-            // Later than any charge of this limit could have made it: left behind by another limit.
-            let full_again = if known > latest { now } else { known.max(now) };
-            let then = full_again.saturating_add(u64::from(cost).saturating_mul(interval));
+            if kind_of(known) != 0 {
+                return Ok(state(now, None));
+            }
+            // Later than any charge of this limit could have made it, after one of the same name that took longer: as if all were taken.
+            let full_again = known.clamp(now, latest);
+            let then = full_again.saturating_add(cost.saturating_mul(interval));
             if then > latest {
-                return Err(state(full_again, (then - latest).max(1)));
+                return Err(state(full_again, (cost <= burst).then(|| (then - latest).div_ceil(NANOS))));
             }
             match cell.compare_exchange_weak(known, then, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Ok(state(then, 0)),
+                Ok(_) => return Ok(state(then, None)),
                 Err(newer) => known = newer,
             }
         }
@@ -287,56 +321,82 @@ fn charge_quota(
     cost: u64,
     now: Now,
 ) -> Result<LimitState, LimitState> {
-    let (number, _, ends) = window.around(now.unix_seconds);
-    let left = (ends - now.unix_seconds).unsigned_abs();
-    let state = |count: u64, retry_after| LimitState {
-        at,
-        limit,
-        remaining: limit.saturating_sub(count),
-        reset: left,
-        retry_after,
-        is_quota: true,
+    let (present, _, ends) = window.around(now.unix_seconds);
+    let state = |counting: u64, count: u64| {
+        let ends = if counting == present { ends } else { window.around(ends).2 };
+        LimitState {
+            at,
+            limit,
+            remaining: limit.saturating_sub(count),
+            reset: (ends - now.unix_seconds).unsigned_abs(),
+            retry_after: None,
+            is_quota: true,
+        }
     };
     let mut known = cell.load(Ordering::Relaxed);
     loop {
-        let (number, count) = current(known, number);
+        if kind_of(known) != window.kind() {
+            return Ok(state(present, 0));
+        }
+        let (counting, count) = current(known, present);
         let then = count + cost;
         if then > limit {
-            return Err(state(count, left.max(1)));
+            let refused = state(counting, count);
+            return Err(LimitState { retry_after: (cost <= limit).then_some(refused.reset), ..refused });
         }
-        match cell.compare_exchange_weak(known, number << COUNT_BITS | then, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => return Ok(state(then, 0)),
+        match cell.compare_exchange_weak(known, counting << COUNT_BITS | then, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return Ok(state(counting, then)),
             Err(newer) => known = newer,
         }
     }
 }
 
-/// The window that counts and the count in it. A clock that was set back does not give a used window anew.
+/// The kind of limit that a cell is of.
+const fn kind_of(cell: u64) -> u64 {
+    cell >> (COUNT_BITS + NUMBER_BITS)
+}
+
+/// The window that counts and the count in it: that of now, or the next one, because a clock that is set back across midnight does not
+/// give a used window anew. What is further ahead was written by a clock that was wrong, and does not count.
 const fn current(cell: u64, now: u64) -> (u64, u64) {
     let (written, count) = (cell >> COUNT_BITS, cell & MOST_COUNT);
-    let same_kind = written & IS_MONTH == now & IS_MONTH;
-    if same_kind && written >= now { (written, count) } else { (now, 0) }
+    let next = now & !MOST_NUMBER | (now + 1) & MOST_NUMBER;
+    if written == now || written == next { (written, count) } else { (now, 0) }
+}
+
+/// Whether what a quota's cell holds counts at a time.
+pub(crate) fn counts_at(cell: u64, unix_seconds: i64) -> bool {
+    let counts = |window: Window| {
+        let (number, ..) = window.around(unix_seconds);
+        current(cell, number) != (number, 0)
+    };
+    match kind_of(cell) {
+        DAYS => counts(Window::Day),
+        MONTHS => counts(Window::Month),
+        _ => false,
+    }
 }
 
 impl Window {
-    /// Whether a quota of this window wrote that into its cell.
-    pub(crate) const fn wrote(self, cell: u64) -> bool {
-        let is_month = (cell >> COUNT_BITS) & IS_MONTH != 0;
-        matches!((self, is_month), (Self::Day, false) | (Self::Month, true))
+    const fn kind(self) -> u64 {
+        match self {
+            Self::Day => DAYS,
+            Self::Month => MONTHS,
+        }
     }
 
     /// The number of the window that a second is in, and when it begins and ends.
     fn around(self, unix_seconds: i64) -> (u64, i64, i64) {
         const DAY: i64 = 86_400;
         let day = unix_seconds.div_euclid(DAY);
+        let numbered = |number: i64| self.kind() << NUMBER_BITS | number.unsigned_abs() & MOST_NUMBER;
         match self {
-            Self::Day => (day.unsigned_abs() & (IS_MONTH - 1), day * DAY, (day + 1) * DAY),
+            Self::Day => (numbered(day), day * DAY, (day + 1) * DAY),
             Self::Month => {
                 let (year, month) = year_and_month(day);
                 let begins = first_day(year, month) * DAY;
                 let ends = if month == 12 { first_day(year + 1, 1) } else { first_day(year, month + 1) } * DAY;
-                let number = ((year - 1970) * 12 + month - 1).unsigned_abs() & (IS_MONTH - 1);
-                (number | IS_MONTH, begins, ends)
+                (numbered((year - 1970) * 12 + month - 1), begins, ends)
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::index::Live;
-use crate::policy::{Least, Method, Path, Policies, PolicyId, Route, RouteNumber, judge};
+use crate::policy::{Method, Path, Policies, PolicyId, Route, RouteNumber, judge};
 use crate::{AskedRequest, Denial, PolicyVersion, ProjectRole, Scope, Unavailable};
 
 /// The policies in force, and the former ones that keys are still bound to.
@@ -148,11 +148,8 @@ impl Routed<'_> {
     fn was_open_at(&self, reach: PolicyVersion) -> Result<(), NoPass> {
         let former = self.set.of_version(reach).ok_or(Denial::ScopeTooSmall)?;
         let policy = named(former, self.policy).ok_or(Denial::ScopeTooSmall)?;
-        let route = former.route(policy, self.method, &self.path)?;
-        if !route.public || route.least == Least::None {
-            return Err(Denial::ScopeTooSmall.into());
-        }
-        Ok(())
+        let was_open = former.is_public(policy, self.method, &self.path)?;
+        if was_open { Ok(()) } else { Err(Denial::ScopeTooSmall.into()) }
     }
 }
 

@@ -117,6 +117,15 @@ impl Policies {
         if faults.is_empty() { Ok(Self::assemble(document)) } else { Err(faults) }
     }
 
+    /// Whether a request is open to publishable keys at all. One that was issued under these policies reaches no further, whatever is
+    /// opened later.
+    ///
+    /// # Errors
+    /// [`BadPath`], as of [`Policies::route`].
+    pub fn is_public(&self, policy: PolicyId, method: Method<'_>, path: &Path<'_>) -> Result<bool, BadPath> {
+        self.route(policy, method, path).map(|route| route.public && route.least != Least::None)
+    }
+
     /// What holds until a policy is applied, see [`Document::builtin`].
     pub fn builtin() -> Self {
         Self::assemble(&Document::builtin())

@@ -122,6 +122,28 @@ impl Verdict {
         }
     }
 
+    /// The finer reason as a word for a header; nothing where it is not to be told.
+    pub const fn detail(&self) -> Option<&'static str> {
+        match (self.outcome, self.limit) {
+            (Ok(_) | Err(VerifyError::Unavailable(_)), _) => None,
+            // It would be refused at any time.
+            (
+                Err(VerifyError::Denied { denial: Denial::RateLimited | Denial::UsageExceeded, .. }),
+                Some(LimitState { retry_after: None, .. }),
+            ) => Some("cost"),
+            (Err(VerifyError::Denied { denial, .. }), _) => denial.detail(),
+        }
+    }
+
+    /// Seconds after which it is worth asking again, where that is known.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self.code() {
+            Code::RateLimited | Code::UsageExceeded => self.limit?.retry_after.map(|seconds| seconds.max(1)),
+            Code::Unavailable => Some(1),
+            Code::Valid | Code::NotFound | Code::Disabled | Code::Forbidden => None,
+        }
+    }
+
     const fn without_key(error: VerifyError) -> Self {
         Self { outcome: Err(error), about: None, limit: None }
     }

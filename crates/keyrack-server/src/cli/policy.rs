@@ -2,17 +2,19 @@
 
 mod cases;
 mod diff;
+mod doubts;
 mod file;
 
 use std::error::Error;
 use std::path::{Path as FilePath, PathBuf};
 
 use clap::{Args, Subcommand};
-use keyrack::policy::{Document, ExplainKey, Method, Path, Policies, PolicyId, public_gain};
+use keyrack::policy::{Document, ExplainKey, Explanation, Method, Path, Policies, PolicyId, public_gain};
 use keyrack::{KeyKind, ProjectRole, Scope};
 use serde_json::{Value, json};
 use ureq::http;
 
+use self::doubts::doubts;
 use self::file::read;
 use super::exit::{Exit, Failure};
 use super::keys::{project_roles, scopes};
@@ -94,6 +96,9 @@ struct Explain {
     /// Which of the policies
     #[arg(long, value_name = "NAME", default_value = "default")]
     policy: String,
+    /// The version that a publishable key was issued under, which its reach is frozen at
+    #[arg(long, value_name = "VERSION")]
+    policy_version: Option<u32>,
 }
 
 /// Runs `keyrack policy …`.
@@ -109,7 +114,8 @@ pub(super) fn run(PolicyArgs { common, command }: PolicyArgs) -> Result<(), Box<
             let (document, _) = read(&file)?;
             let rules: usize = document.policies.iter().map(|policy| policy.rules.len()).sum();
             let policies = document.policies.len();
-            print(&format!("The file is good: {policies} policies, {rules} rules."))
+            print(&format!("The file is good: {policies} policies, {rules} rules."))?;
+            doubts(&document).iter().try_for_each(|doubt| print(&format!("! {doubt}")))
         }
         PolicyCommand::Apply { file, dry_run, expected_version } => {
             let (document, _) = read(&file)?;
@@ -125,7 +131,11 @@ pub(super) fn run(PolicyArgs { common, command }: PolicyArgs) -> Result<(), Box<
         }
         PolicyCommand::Explain(explain) => {
             let policies = asked(explain.file.as_deref(), session)?;
-            show(&policies, &explain, common.json())
+            let issued_under = match explain.policy_version {
+                Some(version) => Some(former(&session()?, version)?),
+                None => None,
+            };
+            show(&policies, issued_under.as_ref(), &explain, common.json())
         }
         PolicyCommand::Test { cases, file } => {
             let policies = asked(file.as_deref(), session)?;
@@ -161,7 +171,16 @@ fn compare(
 }
 
 fn of_server(session: &Session) -> Result<(Document, Policies), Failure> {
-    let shown = session.look(POLICY)?;
+    at_server(session, POLICY)
+}
+
+/// The policies of a version that is in force or was.
+fn former(session: &Session, version: u32) -> Result<Policies, Failure> {
+    Ok(at_server(session, &format!("{POLICY}?version={version}"))?.1)
+}
+
+fn at_server(session: &Session, path: &str) -> Result<(Document, Policies), Failure> {
+    let shown = session.look(path)?;
     let value = json!({"policies": shown.field("policies")});
     let unusable = |_| Failure::new(Exit::Unavailable, "the server's policy is not understood by this program");
     document::read(&value).map_err(unusable)
@@ -201,19 +220,13 @@ fn apply(session: &Session, query: &str, document: &Value) -> Result<(), Box<dyn
     Ok(())
 }
 
-fn show(policies: &Policies, explain: &Explain, json: bool) -> Result<(), Box<dyn Error>> {
-    let usage = |message: String| Failure::new(Exit::Usage, message);
-    let policy = match explain.policy.as_str() {
-        "default" => Some(PolicyId::DEFAULT),
-        name => policies.named(name.as_bytes()),
-    };
-    let policy = policy.ok_or_else(|| usage(format!("there is no policy `{}`", explain.policy)))?;
-    let method = Method::scan(explain.method.as_bytes()).map_err(|bad| usage(format!("--method: {}", bad.reason())))?;
-    let path = Path::scan(explain.path.as_bytes()).map_err(|bad| usage(format!("--path: {}", bad.reason())))?;
-    let role: ProjectRole = explain.role.parse()?;
-    let scope: Scope = explain.scope.parse()?;
-    let permissions: Vec<_> = explain.permission.iter().map(String::as_str).collect();
-    let explained = policies.explain(policy, method, &path, &ExplainKey { role, scope, permissions: &permissions });
+fn show(
+    policies: &Policies,
+    issued_under: Option<&Policies>,
+    explain: &Explain,
+    json: bool,
+) -> Result<(), Box<dyn Error>> {
+    let explained = explained(policies, issued_under, explain)?;
     if json {
         return print(&serde_json::to_string(&explained)?);
     }
@@ -231,4 +244,39 @@ fn show(policies: &Policies, explain: &Explain, json: bool) -> Result<(), Box<dy
     let word = if explained.allowed { "ALLOWED" } else { "DENIED" };
     let applies = explained.applies.unwrap_or_else(|| "no rule".to_owned());
     print(&format!("{word} by {applies}: {}", explained.reason))
+}
+
+/// What a door would say. What it would not even judge is denied there, and so here.
+fn explained(
+    policies: &Policies,
+    issued_under: Option<&Policies>,
+    explain: &Explain,
+) -> Result<Explanation, Box<dyn Error>> {
+    let named = |policies: &Policies| match explain.policy.as_str() {
+        "default" => Some(PolicyId::DEFAULT),
+        name => policies.named(name.as_bytes()),
+    };
+    let missing = || Failure::new(Exit::Usage, format!("there is no policy `{}`", explain.policy));
+    let policy = named(policies).ok_or_else(missing)?;
+    let (role, scope): (ProjectRole, Scope) = (explain.role.parse()?, explain.scope.parse()?);
+    let permissions: Vec<_> = explain.permission.iter().map(String::as_str).collect();
+    let denied = |reason: String| Explanation { rules: Vec::new(), applies: None, allowed: false, reason };
+    let method = match Method::scan(explain.method.as_bytes()) {
+        Ok(method) => method,
+        Err(bad) => return Ok(denied(bad.to_string())),
+    };
+    let path = match Path::scan(explain.path.as_bytes()) {
+        Ok(path) => path,
+        Err(bad) => return Ok(denied(bad.to_string())),
+    };
+    let key = ExplainKey { role, scope, permissions: &permissions };
+    let mut explained = policies.explain(policy, method, &path, &key);
+    if let (Some(former), Scope::Public, true) = (issued_under, scope, explained.allowed) {
+        let was_open = named(former).map_or(Ok(false), |policy| former.is_public(policy, method, &path));
+        if !matches!(was_open, Ok(true)) {
+            explained.allowed = false;
+            explained.reason = "was not open to publishable keys when this one was issued".to_owned();
+        }
+    }
+    Ok(explained)
 }

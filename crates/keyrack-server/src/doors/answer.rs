@@ -1,6 +1,6 @@
 //! What doors say of a verdict, in fields of a reply.
 
-use keyrack::{About, Code, Details, Holder, LimitState, Now};
+use keyrack::{About, Details, Holder, LimitState, Now};
 
 use crate::config::LimitHeaders;
 use crate::wire::Reply;
@@ -73,13 +73,17 @@ pub(super) fn limits(
 }
 
 /// Seconds after which it is worth asking again, where that is known.
-pub(super) fn retry_after(reply: &mut Reply, code: Code, limit: Option<&LimitState>) {
-    let seconds = match code {
-        Code::RateLimited | Code::UsageExceeded => limit.map_or(1, |limit| limit.retry_after.max(1)),
-        Code::Unavailable => 1,
-        Code::Valid | Code::NotFound | Code::Disabled | Code::Forbidden => return,
-    };
-    reply.field_with("retry-after", |out| push_number(out, seconds));
+pub(super) fn retry_after(reply: &mut Reply, seconds: Option<u64>) {
+    if let Some(seconds) = seconds {
+        reply.field_with("retry-after", |out| push_number(out, seconds));
+    }
+}
+
+/// The finer reason of a denial, where that may be told.
+pub(super) fn detail(reply: &mut Reply, detail: Option<&'static str>) {
+    if let Some(detail) = detail {
+        reply.field("x-keyrack-detail", detail.as_bytes());
+    }
 }
 
 /// What a client is told that presented no key, or one that does not pass (RFC 6750 section 3).

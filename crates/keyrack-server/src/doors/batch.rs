@@ -15,6 +15,7 @@ impl Doors {
         let asks: Vec<Ask<'_>> = questions.iter().filter_map(Question::ask).collect();
         let id = self.ids.next();
         let id = std::str::from_utf8(&id).unwrap_or_default();
+        reply.set_status(200);
         answer::common_fields(reply, id.as_bytes());
         reply.field("content-type", b"application/json");
         let knowledge = self.knowledge(request);

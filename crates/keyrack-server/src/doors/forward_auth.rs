@@ -1,16 +1,15 @@
 //! Forward-auth, the same for every gateway but for its dialect: who asks, whose key it is, what was asked for, the verdict.
 
-use keyrack::{Ask, AskedRequest, Code, Details, NoBearer, OrganizationId, ProjectId, Verdict, VerifyError, bearer};
+use keyrack::{
+    Ask, AskedRequest, Code, Details, NoBearer, OrganizationId, ProjectId, Verdict, bearer, is_method_override,
+};
 
 use super::Doors;
 use super::answer;
 use super::dialect::{Dialect, Forwarded, Selected, Selectors, Unreadable};
-use crate::http::problem::{Code as ProblemCode, Problem};
+use super::json::Knowledge;
+use crate::http::problem::Code as ProblemCode;
 use crate::wire::{Peer, Reply, Request};
-
-/// Fields by which frameworks let a client ask for another method than the one it used. What they would make of it nobody here
-/// can know.
-const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// A denial that is not the library's.
 struct Denied {
@@ -34,9 +33,11 @@ impl From<Unreadable> for Denied {
 impl Doors {
     pub(super) fn forward_auth(&self, dialect: &Dialect, behind: &[u8], request: &Request<'_>, reply: &mut Reply) {
         let ask = self.asked(dialect, behind, request);
+        // Before the look-up: what it finds is as new as that, or newer.
+        let knowledge = self.knowledge(request);
         match ask {
             Ok(ask) => self.verifier.check_with(&ask, request.now, |verdict, details| {
-                self.tell(dialect, request, verdict, details, reply);
+                self.tell(dialect, (request, knowledge), (verdict, details), reply);
             }),
             Err(denied) => self.deny(dialect, &denied, reply),
         }
@@ -53,10 +54,10 @@ impl Doors {
         if host.is_some_and(|host| !is_a_host(host)) {
             return Err(Denied::forbidden("host_malformed"));
         }
-        if let (Some(forwarded_for), Peer::Address(peer)) = (forwarded_for, request.peer) {
-            self.proxies.client(peer, forwarded_for).map_err(|_bad| Denied::forbidden("address_malformed"))?;
+        if let Some(forwarded_for) = forwarded_for {
+            self.proxies.client(forwarded_for).map_err(|_bad| Denied::forbidden("address_malformed"))?;
         }
-        if METHOD_OVERRIDES.iter().any(|name| request.fields.has(name)) {
+        if request.fields.iter().any(|(name, _)| is_method_override(name)) {
             return Err(Denied::forbidden("method_override"));
         }
         let key = credential(request)?;
@@ -75,24 +76,22 @@ impl Doors {
     fn tell(
         &self,
         dialect: &Dialect,
-        request: &Request<'_>,
-        verdict: &Verdict,
-        details: Option<Details<'_>>,
+        (request, knowledge): (&Request<'_>, Knowledge),
+        (verdict, details): (&Verdict, Option<Details<'_>>),
         reply: &mut Reply,
     ) {
-        let code = verdict.code();
         match (&verdict.outcome, &verdict.about) {
             (Ok(_), Some(about)) => {
-                answer::identity(reply, about, self.verifier.index().position());
+                reply.set_status(200);
+                answer::identity(reply, about, knowledge.seq);
                 reply.field("cache-control", b"no-store");
             }
-            (outcome, _) => {
-                let detail = match outcome {
-                    Err(VerifyError::Denied { denial, .. }) => denial.detail(),
-                    Ok(_) | Err(VerifyError::Unavailable(_)) => None,
-                };
-                self.deny(dialect, &Denied { code, detail, key_was_sent: true }, reply);
-                answer::retry_after(reply, code, verdict.limit.as_ref());
+            // It does not happen; an answer without a name must not be 200.
+            (Ok(_), None) => self.cannot_tell(dialect, reply),
+            (Err(_), _) => {
+                let denied = Denied { code: verdict.code(), detail: verdict.detail(), key_was_sent: true };
+                self.deny(dialect, &denied, reply);
+                answer::retry_after(reply, verdict.retry_after());
             }
         }
         if let Some(limit) = &verdict.limit {
@@ -103,41 +102,41 @@ impl Doors {
     /// Says that it cannot tell, in the way of a dialect.
     pub(super) fn cannot_tell(&self, dialect: &Dialect, reply: &mut Reply) {
         self.deny(dialect, &Denied { code: Code::Unavailable, detail: None, key_was_sent: true }, reply);
-        answer::retry_after(reply, Code::Unavailable, None);
+        answer::retry_after(reply, Some(1));
     }
 
     fn deny(&self, dialect: &Dialect, denied: &Denied, reply: &mut Reply) {
-        let problem = match denied.code {
+        let (code, message) = match denied.code {
             Code::Valid | Code::Unavailable => {
-                Problem::unavailable("Keys cannot be checked at this moment. Try again.")
+                (ProblemCode::ServiceUnavailable, "Keys cannot be checked at this moment. Try again.")
             }
             Code::NotFound if !denied.key_was_sent => {
-                Problem::new(ProblemCode::AuthenticationRequired, "Send a key: `Authorization: Bearer <key>`.")
+                (ProblemCode::AuthenticationRequired, "Send a key: `Authorization: Bearer <key>`.")
             }
-            Code::NotFound => Problem::new(ProblemCode::AuthenticationRequired, "This key is not known, or not here."),
-            Code::Disabled => Problem::new(ProblemCode::AuthenticationRequired, "This key is disabled for now."),
-            Code::Forbidden => Problem::new(ProblemCode::PermissionDenied, "This key does not reach this request."),
-            Code::RateLimited => Problem::new(ProblemCode::RateLimited, "Too many requests with this key. Slow down."),
-            Code::UsageExceeded => Problem::new(ProblemCode::RateLimited, "The quota of this key is used up."),
+            Code::NotFound => (ProblemCode::AuthenticationRequired, "This key is not known, or not here."),
+            Code::Disabled => (ProblemCode::AuthenticationRequired, "This key is disabled for now."),
+            Code::Forbidden => (ProblemCode::PermissionDenied, "This key does not reach this request."),
+            Code::RateLimited => (ProblemCode::RateLimited, "Too many requests with this key. Slow down."),
+            Code::UsageExceeded => (ProblemCode::RateLimited, "The quota of this key is used up."),
         };
-        self.problem(&problem, reply);
+        // No memory is taken for a denial: there may be very many of them.
+        self.plain_problem(code, message, reply);
         reply.set_status((dialect.status)(denied.code));
         reply.field("x-keyrack-reason", denied.code.as_str().as_bytes());
         reply.field_with("x-keyrack-status", |out| answer::push_number(out, denied.code.status().into()));
-        if let Some(detail) = denied.detail {
-            reply.field("x-keyrack-detail", detail.as_bytes());
-        }
+        answer::detail(reply, denied.detail);
         if denied.code.status() == 401 {
             reply.field("www-authenticate", answer::challenge(denied.key_was_sent));
         }
     }
 }
 
-/// The one key that was presented: one header, one value (contract section 4).
+/// The one key that was presented: one header, one value (contract section 4). An empty one is what a gateway makes of none.
 fn credential<'a>(request: &Request<'a>) -> Result<&'a [u8], Denied> {
     let repeated = |_| Denied { code: Code::NotFound, detail: Some("credential_repeated"), key_was_sent: true };
     let missing = Denied { code: Code::NotFound, detail: Some("credential_missing"), key_was_sent: false };
-    let Some(value) = request.fields.only("authorization").map_err(repeated)? else { return Err(missing) };
+    let value = request.fields.only("authorization").map_err(repeated)?.filter(|value| !value.is_empty());
+    let value = value.ok_or(missing)?;
     let denied =
         |no_bearer: NoBearer| Denied { code: Code::NotFound, detail: Some(no_bearer.detail()), key_was_sent: true };
     bearer(value).map_err(denied)

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Length of an id: `req_` and 26 characters.
 const BYTES: usize = 30;
+
+/// The id of a request, as text.
+pub(super) type RequestId = [u8; BYTES];
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// A keyed hash of a number that is never used twice: unique, and of no use to guess the next one.
@@ -26,7 +29,7 @@ impl RequestIds {
     }
 
     /// The next id (contract section 6).
-    pub(super) fn next(&self) -> [u8; BYTES] {
+    pub(super) fn next(&self) -> RequestId {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let [high, low] = self.keys.each_ref().map(|key| u128::from(key.hash_one(number)));
         let mut bits = high << 64 | low;

@@ -263,7 +263,7 @@ mod tests {
             scope: Scope::Secret,
             role: ProjectRole::Editor,
         };
-        let limit = LimitState { at: 0, limit: 10, remaining: 9, reset: 60, retry_after: 0, is_quota: false };
+        let limit = LimitState { at: 0, limit: 10, remaining: 9, reset: 60, retry_after: Some(7), is_quota: false };
         let denied = Err(VerifyError::Denied { denial: keyrack::Denial::RateLimited, key: None });
         let verdict = Verdict { outcome: denied, about: Some(About { id: KeyId(4), holder }), limit: Some(limit) };
         let expected = serde_json::json!({

@@ -19,9 +19,9 @@ impl Doors {
         reply.field("content-type", b"application/json");
         let knowledge = self.knowledge(request);
         self.verifier.check_with(&ask, request.now, |verdict, details| {
-            let code = verdict.code();
-            reply.set_status(code.status());
-            answer::retry_after(reply, code, verdict.limit.as_ref());
+            reply.set_status(verdict.code().status());
+            answer::detail(reply, verdict.detail());
+            answer::retry_after(reply, verdict.retry_after());
             json::write_answer(reply.body(), verdict, details.iter().flat_map(Details::permissions), knowledge, id);
         });
     }

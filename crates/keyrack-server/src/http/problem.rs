@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use crate::refusal::Refusal;
@@ -133,7 +133,8 @@ pub struct ProblemDocument<'a> {
     error: &'a str,
     /// Where the code is explained.
     #[serde(rename = "type")]
-    problem_type: String,
+    #[schema(value_type = String)]
+    problem_type: ProblemType<'a>,
     /// The id of the request, also in `X-Request-Id`.
     #[schema(example = "req_01J9Z3N8Q4V7W2X5Y6T0R1S3AB")]
     request_id: &'a str,
@@ -143,6 +144,40 @@ pub struct ProblemDocument<'a> {
     /// Everything that is wrong with the body.
     #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
     errors: &'a [Fault],
+}
+
+/// Where a code is explained, written when it is.
+struct ProblemType<'a> {
+    types: &'a str,
+    code: Code,
+}
+
+impl Serialize for ProblemType<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}#{}", self.types, self.code.as_str()))
+    }
+}
+
+impl<'a> ProblemDocument<'a> {
+    /// A problem of which there is no more to say than that.
+    pub const fn new(code: Code, message: &'a str, types: &'a str, request_id: &'a str) -> Self {
+        Self {
+            status: "error",
+            code,
+            title: code.title(),
+            message,
+            error: message,
+            problem_type: ProblemType { types, code },
+            request_id,
+            param: None,
+            errors: &[],
+        }
+    }
+
+    /// Appends it as JSON; takes no memory but for that.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        serde_json::to_writer(out, self).expect("a problem is plain data");
+    }
 }
 
 impl Problem {
@@ -210,18 +245,14 @@ impl Problem {
 
     /// The bytes of the document.
     pub fn body(&self, types: &str, request_id: &str) -> Vec<u8> {
-        let document = ProblemDocument {
-            status: "error",
-            code: self.code,
-            title: self.code.title(),
-            message: &self.message,
-            error: &self.message,
-            problem_type: format!("{types}#{}", self.code.as_str()),
-            request_id,
+        let mut body = Vec::new();
+        ProblemDocument {
             param: self.param.as_deref(),
             errors: &self.errors,
-        };
-        serde_json::to_vec(&document).expect("a problem is plain data")
+            ..ProblemDocument::new(self.code, &self.message, types, request_id)
+        }
+        .write(&mut body);
+        body
     }
 
     /// The whole reply.
@@ -326,6 +357,7 @@ impl From<StoreError> for Problem {
             }
             StoreError::Damaged { .. }
             | StoreError::Journal { .. }
+            | StoreError::IndexFull
             | StoreError::ForeignRootKey
             | StoreError::NewerSchema { .. }
             | StoreError::OlderSchema { .. } => Self::internal(),

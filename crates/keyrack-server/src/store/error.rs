@@ -12,6 +12,9 @@ pub enum StoreError {
     /// No room on the disk.
     #[error("the disk is full")]
     Full,
+    /// No room in memory for a key that is in the database. It is not known to be dead.
+    #[error("there is no room in memory for all keys and their limits")]
+    IndexFull,
     /// Another process changed the same: nothing was written, and it is worth another try.
     #[error("somebody else changed the same")]
     Conflict,
@@ -78,6 +81,7 @@ impl StoreError {
             // Somebody holds what is needed: the database is there, and knows what this process may not.
             Self::Busy
             | Self::Full
+            | Self::IndexFull
             | Self::Conflict
             | Self::Damaged { .. }
             | Self::Journal { .. }
@@ -92,7 +96,8 @@ impl StoreError {
         match self {
             Self::Full => true,
             Self::Unavailable(error) => error.may_be_for_want_of_room(),
-            Self::Conflict
+            Self::IndexFull
+            | Self::Conflict
             | Self::Busy
             | Self::OutcomeUnknown(_)
             | Self::Damaged { .. }
@@ -124,6 +129,9 @@ impl From<sqlx::Error> for StoreError {
 
 impl From<ApplyError> for StoreError {
     fn from(error: ApplyError) -> Self {
-        Self::Damaged { what: error.to_string() }
+        match error {
+            ApplyError::IdentityChanged { .. } => Self::Damaged { what: error.to_string() },
+            ApplyError::Full => Self::IndexFull,
+        }
     }
 }

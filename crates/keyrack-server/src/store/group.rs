@@ -100,7 +100,7 @@ impl Store {
         let is_usable = match &outcome {
             Ok(_) => true,
             // The log says what was committed: it is read on a new connection.
-            Err(StoreError::OutcomeUnknown(_) | StoreError::Damaged { .. }) => false,
+            Err(StoreError::OutcomeUnknown(_) | StoreError::Damaged { .. } | StoreError::IndexFull) => false,
             Err(_) => on.roll_back().await.is_ok(),
         };
         group.tell(&outcome);
@@ -117,6 +117,7 @@ impl Store {
         on.commit(others).await.map_err(|error| match error.into() {
             StoreError::Unavailable(error) => StoreError::OutcomeUnknown(error),
             certain @ (StoreError::Full
+            | StoreError::IndexFull
             | StoreError::Conflict
             | StoreError::Busy
             | StoreError::OutcomeUnknown(_)
@@ -127,9 +128,12 @@ impl Store {
             | StoreError::OlderSchema { .. }) => certain,
         })?;
         crash_point(after);
+        // What one of them has no room for does not keep a revocation beside it from being in force.
+        let mut applied = Ok(());
         for effect in &group.written.effects {
-            self.in_force.apply(effect)?;
+            applied = applied.and(self.in_force.apply(effect));
         }
+        applied?;
         let Some(newest) = group.written.newest.take() else { return Ok(group.begun_at) };
         // The newest hash in a place of its own: a log that was cut short shows against it.
         tracing::info!(seq = newest.seq, hash = data_encoding::HEXLOWER.encode(&newest.hash), "committed");
@@ -203,7 +207,8 @@ impl StoreError {
             Self::OutcomeUnknown(_) => Self::OutcomeUnknown(DatabaseError::Closed),
             Self::Full => Self::Full,
             // Nothing was written. Each finds out for itself whether it fails too.
-            Self::Conflict
+            Self::IndexFull
+            | Self::Conflict
             | Self::Busy
             | Self::Unavailable(_)
             | Self::Damaged { .. }

@@ -23,7 +23,7 @@ impl Writing {
         }
         sql::add_counts(on, &batch.keys).await?;
         sql::note_last_uses(on, &batch.keys).await?;
-        sql::note_quotas(on, &batch.keys).await?;
+        sql::note_quotas(on, &batch.keys, now).await?;
         Ok(true)
     }
 
@@ -52,8 +52,9 @@ impl Store {
     pub(super) async fn restore_quotas(&self, on: &mut Connection) {
         match sql::quotas(on).await {
             Ok(quotas) => {
+                let now = self.clock.moment().unix_seconds;
                 for (digest, quota) in &quotas {
-                    self.verifier.index().restore_quota(digest, quota);
+                    self.verifier.index().restore_quota(digest, quota, now);
                 }
             }
             Err(error) => tracing::error!(%error, "the quotas cannot be read; all of them begin anew"),

@@ -86,6 +86,9 @@ impl Desk {
             Ok(None) => return Step::InHead,
             Err(refused) => return self.refuse(refused, bytes),
         };
+        if head.body > 0 && head.body > self.service.most_body(head.target) {
+            return self.refuse(Refused::BodyTooLarge, bytes);
+        }
         let end = head.length + head.body;
         let Some(body) = bytes.get(head.length..end) else { return Step::InBody(end) };
         let Head { method, target, fields, .. } = head;

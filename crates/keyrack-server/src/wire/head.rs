@@ -205,12 +205,13 @@ fn read_length(value: &[u8]) -> Result<usize, Refused> {
     if length > MOST_BODY_BYTES { Err(Refused::BodyTooLarge) } else { Ok(length) }
 }
 
-/// The target of a head that was not understood, if its first line is that of a request.
+/// The target of a head that was not understood, or as much of it as came, if its first line is that of a request.
 pub(super) fn target_of(bytes: &[u8]) -> Option<&[u8]> {
+    let is_over = bytes.contains(&b'\r');
     let line = bytes.split(|byte| *byte == b'\r').next()?;
     let mut words = line.splitn(3, |byte| *byte == b' ');
     let target = words.nth(1)?;
-    words.next().is_some_and(|version| version.starts_with(b"HTTP/")).then_some(target)
+    words.next().map_or(!is_over, |version| version.starts_with(b"HTTP/")).then_some(target)
 }
 
 #[cfg(test)]

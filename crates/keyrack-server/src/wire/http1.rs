@@ -128,6 +128,7 @@ mod tests {
     #[test]
     fn a_reply_is_written_as_http_has_it() {
         let mut reply = Reply::default();
+        reply.set_status(200);
         reply.field("X-Reason", b"none");
         reply.body().extend_from_slice(b"hello");
         assert_eq!(

@@ -83,7 +83,7 @@ impl Refused {
             Self::TwoLengths => "Send `Content-Length`, and no `Transfer-Encoding`.",
             Self::Chunked => "Send the body with a `Content-Length`: no transfer coding is understood here.",
             Self::Slow => "The request did not arrive in time. Send it again.",
-            Self::BodyTooLarge => "The body is larger than 1 MiB. Send less at a time.",
+            Self::BodyTooLarge => "The body is larger than is read here. Send less at a time.",
             Self::TargetTooLong => "The target is longer than 8 KiB.",
             Self::Coded => "Send the body as it is, without a `Content-Encoding`.",
             Self::Expectation => "Send the body at once, without `Expect`.",

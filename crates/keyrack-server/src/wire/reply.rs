@@ -1,5 +1,8 @@
 //! A reply as a service makes it: structured, because each version of HTTP writes it in its own way.
 
+/// The status of a reply that nobody has said anything with. There is none that a gateway could take for a yes by default.
+const NOTHING_SAID: u16 = 0;
+
 /// The reply to one request. One is kept for all requests of a thread, so that its memory is.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -13,7 +16,7 @@ pub struct Reply {
 
 impl Default for Reply {
     fn default() -> Self {
-        Self { status: 200, ends: Vec::new(), values: Vec::new(), body: Vec::new(), sound: true }
+        Self { status: NOTHING_SAID, ends: Vec::new(), values: Vec::new(), body: Vec::new(), sound: true }
     }
 }
 
@@ -21,9 +24,9 @@ impl Reply {
     /// Most memory that is kept for the next reply, in bytes.
     const MOST_KEPT: usize = 1024 * 1024;
 
-    /// Makes it blank: status 200, no fields, no body.
+    /// Makes it blank: no status, no fields, no body. So it is not sound.
     pub fn clear(&mut self) {
-        self.status = 200;
+        self.status = NOTHING_SAID;
         self.ends.clear();
         self.values.clear();
         self.body.clear();
@@ -34,7 +37,6 @@ impl Reply {
     /// Sets the status, 200 to 599.
     pub fn set_status(&mut self, status: u16) {
         self.status = status;
-        self.sound &= (200..600).contains(&status);
     }
 
     /// Adds a header field. The name is a token in lower case, other than `content-length`, `date`, `connection` and
@@ -89,7 +91,7 @@ impl Reply {
     /// Whether it can be sent.
     #[must_use]
     pub const fn is_sound(&self) -> bool {
-        self.sound
+        self.sound && 200 <= self.status && self.status < 600
     }
 }
 
@@ -110,19 +112,22 @@ mod tests {
         assert_eq!((reply.status(), reply.content(), reply.is_sound()), (403, b"no".as_slice(), true));
 
         reply.clear();
-        assert_eq!((reply.status(), reply.content(), reply.fields().count()), (200, b"".as_slice(), 0));
+        assert_eq!((reply.content(), reply.fields().count(), reply.is_sound()), (b"".as_slice(), 0, false));
     }
 
     #[test]
     fn a_value_that_would_end_its_line_is_not_sent() {
         for value in [b"a\r\nx: y".as_slice(), b"\n", b"\0", b"\x7f", b"a\tb"] {
             let mut reply = Reply::default();
+            reply.set_status(200);
             reply.field("x", value);
             assert!(!reply.is_sound(), "{value:?}");
             reply.clear();
+            reply.set_status(200);
             assert!(reply.is_sound());
         }
         let mut reply = Reply::default();
+        assert!(!reply.is_sound(), "nothing was said");
         reply.set_status(101);
         assert!(!reply.is_sound(), "a status that is no final reply");
     }

@@ -5,7 +5,9 @@ mod dialects;
 mod introspection;
 mod limits;
 mod questions;
+mod seq;
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyrack::policy::{Document, Policies};
-use keyrack::{Lease, PolicySet, PolicyVersion};
+use keyrack::{Lease, PolicySet, PolicyVersion, Verifier};
 use keyrack_server::clock::{Clock as _, SystemClock};
 use keyrack_server::config::LimitHeaders;
 use keyrack_server::doors::{Doors, RequestIds};
@@ -26,6 +28,8 @@ use super::app::TestApp;
 /// An installation with its doors open.
 pub(super) struct Opened {
     pub(super) app: TestApp,
+    /// What the doors ask.
+    pub(super) verifier: Arc<Verifier>,
     pub(super) address: SocketAddr,
     pub(super) socket: PathBuf,
     _wire: Wire,
@@ -60,7 +64,13 @@ impl Opened {
 
     pub(super) async fn with(proxies: &str, headers: LimitHeaders) -> Self {
         let app = TestApp::new().await;
-        let index = app.app.verifier.index();
+        let verifier = Arc::clone(&app.app.verifier);
+        Self::over(app, verifier, proxies, headers)
+    }
+
+    /// Doors that ask another verifier than the installation's.
+    pub(super) fn over(app: TestApp, verifier: Arc<Verifier>, proxies: &str, headers: LimitHeaders) -> Self {
+        let index = verifier.index();
         if index.is_leased() {
             // The doors go by the machine's clocks.
             let for_ever = SystemClock.moment().boot + Duration::from_secs(1_000_000);
@@ -77,9 +87,9 @@ impl Opened {
             request_id: Arc::new(move || ids.text()),
         };
         let proxies = TrustedProxies::parse(proxies).unwrap();
-        let doors = Doors::new(Arc::clone(&app.app.verifier), proxies, headers, "/docs/errors".to_owned());
+        let doors = Doors::new(Arc::clone(&verifier), proxies, headers, "/docs/errors".to_owned());
         let wire = start(bind(&settings).unwrap(), settings, Arc::new(doors)).unwrap();
-        Self { address: wire.local_addr().unwrap(), app, socket, _wire: wire }
+        Self { address: wire.local_addr().unwrap(), app, verifier, socket, _wire: wire }
     }
 
     /// Puts policies in force.
@@ -102,6 +112,18 @@ impl Opened {
         let stream = UnixStream::connect(&self.socket).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         exchange(stream, head, body)
+    }
+
+    /// Sends bytes and no more; gives the answer if one must come, and otherwise looks whether one comes all the same.
+    pub(super) fn answer_to(&self, bytes: &str, must_come: bool) -> Option<Answer> {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        let patience = if must_come { Duration::from_secs(30) } else { Duration::from_millis(100) };
+        stream.set_read_timeout(Some(patience)).unwrap();
+        stream.write_all(bytes.as_bytes()).unwrap();
+        let mut raw = Vec::new();
+        let ended = stream.read_to_end(&mut raw);
+        assert_eq!(ended.is_ok(), must_come, "{ended:?}");
+        must_come.then(|| parsed(raw))
     }
 
     pub(super) fn get(&self, target: &str, fields: &[(&str, &str)]) -> Answer {
@@ -136,10 +158,14 @@ pub(super) fn head(method: &str, target: &str, fields: &[(&str, &str)]) -> Strin
     format!("{method} {target} HTTP/1.1\r\nHost: keyrack.test\r\n{fields}")
 }
 
-fn exchange(mut stream: impl std::io::Read + std::io::Write, head: &str, body: &str) -> Answer {
+fn exchange(mut stream: impl Read + Write, head: &str, body: &str) -> Answer {
     write!(stream, "{head}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).unwrap();
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw).unwrap();
+    parsed(raw)
+}
+
+fn parsed(raw: Vec<u8>) -> Answer {
     let text = String::from_utf8(raw).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no whole reply: {text:?}"));
     let mut lines = head.split("\r\n");

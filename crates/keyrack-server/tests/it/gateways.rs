@@ -50,6 +50,10 @@ fn put_policy(server: &Server, operator: &str, opened: &[(&str, &str, bool)]) {
 
 impl World {
     fn new(name: &'static str) -> Self {
+        Self::with(name, |doors, application| Gateway::start(name, doors, application))
+    }
+
+    fn with(name: &'static str, start_gateway: impl FnOnce(u16, u16) -> Gateway) -> Self {
         must_be_here(name);
         let data = tempfile::tempdir().unwrap();
         let keys = init(data.path());
@@ -69,7 +73,7 @@ impl World {
         let limits = json!([{"name": "once", "limit": 1, "period": "31d"}]);
         let limited = issue(json!({"name": "limited", "role": "editor", "limits": limits}));
         let application = Application::start();
-        let gateway = Gateway::start(name, doors, application.port);
+        let gateway = start_gateway(doors, application.port);
         Self { name, data, doors, server, publishable, secret, limited, application, gateway }
     }
 
@@ -230,20 +234,59 @@ impl World {
         }
     }
 
-    async fn nobody_passes_without_an_answer(mut self) {
-        let signal = |server: &Server, signal| kill_process(Pid::from_child(&server.child), signal).unwrap();
-        signal(&self.server, Signal::KILL);
+    /// A question has no body, and is small, whatever the request is like that it is about.
+    fn what_comes_with_a_request_is_not_taken_for_the_question(&self) {
+        let many: String = (0..70).map(|nth| format!("X-Many-{nth}: {nth}\r\n")).collect();
+        let cookies = format!("Cookie: {0}\r\nX-Also: {0}\r\n", "c".repeat(6_000));
+        for fields in ["Content-Encoding: gzip\r\n", "Expect: 100-continue\r\n", "TE: trailers\r\n", &many, &cookies] {
+            self.application.got();
+            let request = format!(
+                "POST /events HTTP/1.1\r\nHost: app.example\r\nAuthorization: Bearer {}\r\nContent-Length: 4\r\n\
+                 {fields}Connection: close\r\n\r\nbody",
+                self.secret
+            );
+            let answer = self.gateway.send(&request, LONG).unwrap();
+            let shown = fields.get(..40).unwrap_or(fields);
+            assert_eq!((answer.status, self.application.got().len()), (200, 1), "{}: {shown}: {answer:?}", self.name);
+        }
+    }
+
+    /// Some applications cannot tell `X_HTTP_Method_Override` from `X-HTTP-Method-Override`.
+    fn another_method_is_not_asked_for_in_other_letters(&self) {
+        let names = ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"];
+        for name in names.into_iter().flat_map(spellings) {
+            for name in [name.clone(), name.to_lowercase(), name.to_uppercase()] {
+                let (answer, got) = self.ask(&self.secret, "POST /events", &format!("{name}: DELETE\r\n"), LONG);
+                assert!(got.iter().all(|head| !head.contains("DELETE")), "{}: {name}: {got:?}", self.name);
+                let status = answer.unwrap().status;
+                assert_eq!(status == 200, !got.is_empty(), "{}: {name}: {status}", self.name);
+                assert!(matches!(status, 200 | 403), "{}: {name}: {status}", self.name);
+            }
+        }
+    }
+
+    /// Keyrack is up, and its policy is not the one that was applied.
+    async fn keyrack_cannot_tell(&mut self) {
+        self.signal(Signal::KILL);
         self.server.child.wait().unwrap();
         let database = sqlx::sqlite::SqliteConnectOptions::new().filename(self.data.path().join("keyrack.db"));
         let forged = "UPDATE policies SET document = replace(document, 'support', 'editor') WHERE id = 2";
         database.connect().await.unwrap().execute(forged).await.unwrap();
         self.server = start(self.data.path(), self.doors);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.server.child), signal).unwrap();
+    }
+
+    async fn nobody_passes_without_an_answer(mut self) {
+        self.keyrack_cannot_tell().await;
         let unavailable = |status| (status, Some("UNAVAILABLE".to_owned()));
         // Envoy may be told to take 5xx as a permission: it gets none.
         let told = unavailable(if self.name == "envoy" { 403 } else { 503 });
         assert_eq!(self.denied(&self.secret, "GET /users/7", ""), told, "{}: it cannot tell", self.name);
 
-        signal(&self.server, Signal::STOP);
+        self.signal(Signal::STOP);
         // Its threads stop one after another.
         waitpid(Some(Pid::from_child(&self.server.child)), WaitOptions::UNTRACED).unwrap();
         // Envoy and Traefik say it in a status only.
@@ -259,10 +302,18 @@ impl World {
             assert_eq!(self.denied(&self.secret, "GET /users/7", ""), gone, "{}: it hangs", self.name);
         }
 
-        signal(&self.server, Signal::KILL);
+        self.signal(Signal::KILL);
         self.server.child.wait().unwrap();
         assert_eq!(self.denied(&self.secret, "GET /users/7", ""), gone, "{}: it is gone", self.name);
     }
+}
+
+/// A name with each of its `-` as it is, or as `_`.
+fn spellings(name: &str) -> Vec<String> {
+    name.split('-').fold(Vec::new(), |begun, word| match begun.as_slice() {
+        [] => vec![word.to_owned()],
+        begun => begun.iter().flat_map(|front| [format!("{front}-{word}"), format!("{front}_{word}")]).collect(),
+    })
 }
 
 async fn stands(gateway: &'static str) {
@@ -270,6 +321,8 @@ async fn stands(gateway: &'static str) {
     world.keys_get_where_the_policy_lets_them();
     world.odd_paths_open_nothing();
     world.what_a_client_says_of_itself_never_arrives();
+    world.what_comes_with_a_request_is_not_taken_for_the_question();
+    world.another_method_is_not_asked_for_in_other_letters();
     world.nobody_passes_without_an_answer().await;
 }
 
@@ -296,6 +349,25 @@ async fn traefik_lets_pass_whom_keyrack_allows_and_nobody_else() {
 #[tokio::test]
 async fn envoy_lets_pass_whom_keyrack_allows_and_nobody_else() {
     stands("envoy").await;
+}
+
+/// It may be told to take whatever is wrong with Keyrack for a yes. As long as Keyrack is up, that opens nothing (T53).
+#[tokio::test]
+async fn an_envoy_that_fails_open_lets_nobody_pass_while_keyrack_is_up() {
+    let open = |text: &str| text.replace("failure_mode_allow: false", "failure_mode_allow: true");
+    let mut world = World::with("envoy", |doors, application| Gateway::changed("envoy", open, doors, application));
+    assert_eq!(world.allowed(&world.secret, "GET /users/7", ""), "editor");
+    world.keyrack_cannot_tell().await;
+    for key in [world.secret.as_str(), &world.publishable, "sk_nonsense", ""] {
+        for line in ["GET /users/7", "POST /events", "GET /"] {
+            world.denied(key, line, "");
+        }
+    }
+    // So that the test can fail: where nobody is up, it does as it was told.
+    world.signal(Signal::KILL);
+    world.server.child.wait().unwrap();
+    let (answer, got) = world.ask(&world.secret, "GET /users/7", "", LONG);
+    assert_eq!((answer.unwrap().status, got.len()), (200, 1));
 }
 
 #[test]

@@ -52,6 +52,13 @@ async fn it_is_applied_shown_and_logged_and_once_is_enough() {
     assert_eq!((&shown["version"], &shown["policies"]), (&json!(1), &open(&["/one"])["policies"]));
     let again = apply(&app, "", open(&["/one"])).await.json();
     assert_eq!((&again["version"], &again["changed"]), (&json!(1), &json!(false)));
+    let shown = async |query: &str| app.as_operator(("GET", &format!("{ROUTE}{query}")), None).await;
+    assert_eq!(shown("?version=0").await.json()["policies"], builtin["policies"]);
+    assert_eq!(shown("?version=1").await.json()["version"], 1);
+    assert_eq!(shown("?version=2").await.status, 404);
+    for odd in ["?version=x", "?version=-1", "?versions=1"] {
+        assert_eq!(shown(odd).await.status, 400, "{odd}");
+    }
 
     let events = app.as_operator(("GET", "/api/operator/audit-events?action=policy.apply"), None).await.json();
     let events = events["results"].as_array().unwrap();

@@ -24,6 +24,10 @@ struct Echo;
 
 impl Service for Echo {
     fn answer(&self, request: &Request<'_>, reply: &mut Reply) {
+        if request.target == b"/blank" {
+            return;
+        }
+        reply.set_status(200);
         match request.target {
             b"/empty" => return reply.set_status(204),
             b"/panic" => panic!("asked to"),

@@ -1,7 +1,7 @@
 //! The packed table and the records behind it.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 use arc_swap::ArcSwap;
@@ -56,7 +56,15 @@ enum Versions {
 #[derive(Debug, Default)]
 pub(super) struct Books {
     tenants: Tenants,
-    lines_used: usize,
+    lines: LinesTaken,
+}
+
+/// Which lines of cells records have. A record keeps its lines for ever, but for those that more of them took the place of.
+#[derive(Debug, Default)]
+struct LinesTaken {
+    used: usize,
+    /// How many a record has, by its first one, where that is more than one. Few keys have so many limits.
+    several: HashMap<usize, usize>,
 }
 
 impl Table {
@@ -194,7 +202,7 @@ impl Table {
             (None, KeyChange::Put(put)) => {
                 self.insert(words, put.id, Some(put), |record| {
                     let slot = self.grants.take(&mut books.tenants, Grant::of(put))?;
-                    let with_cells = self.move_cells(&mut books.lines_used, record, &LimitPlan::default(), &put.limits);
+                    let with_cells = self.move_cells(&mut books.lines, record, &LimitPlan::default(), &put.limits);
                     if with_cells.is_err() {
                         self.grants.give_back(&mut books.tenants, slot);
                     }
@@ -241,7 +249,7 @@ impl Table {
             return Ok(());
         }
         let next_slot = self.grants.take(&mut books.tenants, next)?;
-        if let Err(error) = self.move_cells(&mut books.lines_used, record, &grant.limits, &put.limits) {
+        if let Err(error) = self.move_cells(&mut books.lines, record, &grant.limits, &put.limits) {
             self.grants.give_back(&mut books.tenants, next_slot);
             return Err(error);
         }
@@ -250,10 +258,11 @@ impl Table {
         Ok(())
     }
 
-    /// Gives a record room for the cells of its limits. What was counted for a limit of the same name and kind stays counted.
+    /// Gives a record room for the cells of its limits. What was counted for a limit of the same name and kind stays counted. Whoever
+    /// still reads the limits that were may count in a cell meanwhile; see [`Limit::charge`].
     fn move_cells(
         &self,
-        lines_used: &mut usize,
+        taken: &mut LinesTaken,
         record: Record<'_>,
         from: &LimitPlan,
         to: &LimitPlan,
@@ -261,29 +270,45 @@ impl Table {
         if from == to {
             return Ok(());
         }
-        let counted = |limit: &Limit| {
-            let before =
-                from.limits().iter().position(|known| known.name() == limit.name() && known.window() == limit.window());
-            before.and_then(|at| self.cell(record, at)).map_or(0, |cell| cell.load(Ordering::Relaxed))
+        let place_before = |limit: &Limit| {
+            from.limits().iter().position(|known| known.name() == limit.name() && known.window() == limit.window())
         };
-        let counts: Vec<_> = to.limits().iter().map(counted).collect();
-        let lines = |plan: &LimitPlan| plan.limits().len().saturating_sub(1).div_ceil(LINE);
-        if lines(to) > lines(from) {
-            let first = *lines_used;
-            for line in first..first + lines(to) {
-                self.lines.make_room(line).ok_or(ApplyError::Full)?;
-            }
-            if !record.set_line(first) {
-                return Err(ApplyError::Full);
-            }
-            *lines_used = first + lines(to);
-        }
-        for (at, count) in counts.into_iter().enumerate() {
-            if let Some(cell) = self.cell(record, at) {
+        let held = |at: usize| self.cell(record, at).map(|cell| cell.load(Ordering::Relaxed));
+        let places: Vec<_> = to.limits().iter().map(place_before).collect();
+        let counts: Vec<_> = places.iter().map(|before| before.and_then(held)).collect();
+        let has_moved = self.make_lines(taken, record, to.limits().len().saturating_sub(1).div_ceil(LINE))?;
+        for (at, limit) in to.limits().iter().enumerate() {
+            let stays = places.get(at) == Some(&Some(at)) && !(has_moved && at > 0);
+            let count = counts.get(at).copied().flatten().unwrap_or_else(|| limit.blank());
+            if let Some(cell) = self.cell(record, at).filter(|_| !stays) {
                 cell.store(count, Ordering::Relaxed);
             }
         }
         Ok(())
+    }
+
+    /// Gives a record so many lines of cells, if it has not as many. Says whether they are others than before.
+    fn make_lines(&self, taken: &mut LinesTaken, record: Record<'_>, lines: usize) -> Result<bool, ApplyError> {
+        let has = record.line().map_or(0, |first| taken.several.get(&first).copied().unwrap_or(1));
+        if lines <= has {
+            return Ok(false);
+        }
+        let first = taken.used;
+        for line in first..first + lines {
+            self.lines.make_room(line).ok_or(ApplyError::Full)?;
+        }
+        let before = record.line();
+        if !record.set_line(first) {
+            return Err(ApplyError::Full);
+        }
+        taken.used = first + lines;
+        if lines > 1 {
+            taken.several.insert(first, lines);
+        }
+        if let Some(before) = before {
+            taken.several.remove(&before);
+        }
+        Ok(true)
     }
 
     /// Adds a key that is not known, as `finish` makes it; nothing is added if that fails.
@@ -407,4 +432,50 @@ fn probe(entries: &[AtomicU64], first_word: u64) -> impl Iterator<Item = &Atomic
     // The upper half is the tag's. There are as many entries as a power of two.
     let (start, mask) = (lower(first_word) as usize, entries.len().wrapping_sub(1));
     (0..entries.len()).map_while(move |step| entries.get((start + step) & mask))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Holder, Now, Period};
+
+    const WORDS: [u64; 2] = [1, 2];
+
+    fn put(version: u32, limits: usize) -> KeyChange {
+        let limit =
+            |at: usize| Limit::new(&format!("l{at:02}"), 100, Period::Calendar(crate::Window::Day), None).unwrap();
+        let limits = LimitPlan::new((0..limits).map(limit));
+        KeyChange::Put(KeyRecord { limits, ..KeyRecord::new(KeyId(1), version, Holder::Operator) })
+    }
+
+    #[test]
+    fn a_key_whose_limits_change_keeps_its_lines_and_its_counts() {
+        let (table, mut books) = (Table::new(), Books::default());
+        let now = Now { boot: std::time::Duration::ZERO, unix_seconds: 1_700_000_000 };
+        let mut version = 0;
+        let mut has = |limits, table: &Table, books: &mut Books| {
+            version += 1;
+            table.apply(books, WORDS, &put(version, limits)).unwrap();
+        };
+        let used = |table: &Table, at: usize| {
+            let Seen::Live(live) = table.find(WORDS, Depth::Whole) else { panic!("it is live") };
+            let state = live.limits()[at].charge(at, table.cell(live.record, at).unwrap(), 1, now).unwrap();
+            state.limit - state.remaining
+        };
+        has(2, &table, &mut books);
+        assert_eq!((used(&table, 0), used(&table, 1)), (1, 1));
+        for round in 2..50 {
+            has(1, &table, &mut books);
+            has(2, &table, &mut books);
+            assert_eq!((used(&table, 0), used(&table, 1)), (round, 1));
+        }
+        assert_eq!(books.lines.used, 1);
+        for round in 50..100 {
+            has(16, &table, &mut books);
+            assert_eq!((used(&table, 0), used(&table, 15)), (round, 1));
+            has(9, &table, &mut books);
+            has(2, &table, &mut books);
+        }
+        assert_eq!((books.lines.used, books.lines.several.len()), (3, 1));
+    }
 }

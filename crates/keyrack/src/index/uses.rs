@@ -2,10 +2,11 @@
 
 use super::Live;
 use super::record::{Record, lower, upper};
-use super::sync::{AtomicU64, Ordering};
+use super::sync::Ordering;
 use super::table::Table;
+use crate::limit::counts_at;
 use crate::policy::RouteNumber;
-use crate::{KeyId, LimitPlan, Now, ProjectId, Window};
+use crate::{KeyId, LimitPlan, Now, ProjectId};
 
 /// Stands where a request was not asked about.
 const NO_ROUTE: u16 = u16::MAX;
@@ -48,8 +49,15 @@ pub struct Uses {
 pub struct QuotaCount {
     /// The limit's name.
     pub name: String,
-    /// Window and count; higher is later.
+    /// Window and count; of one kind of window, higher is later.
     pub counted: u64,
+}
+
+impl QuotaCount {
+    /// Whether it counts at a time, or is of a window that is over, or of one that only a wrong clock can have seen.
+    pub fn counts_at(&self, unix_seconds: i64) -> bool {
+        counts_at(self.counted, unix_seconds)
+    }
 }
 
 impl Table {
@@ -124,14 +132,13 @@ impl Table {
     }
 
     /// Counts on from what was counted before a restart.
-    pub(super) fn restore_quota(&self, live: &Live<'_>, quota: &QuotaCount) {
+    pub(super) fn restore_quota(&self, live: &Live<'_>, quota: &QuotaCount, unix_seconds: i64) {
         let Some(grant) = live.grant() else { return };
-        let is_it = |limit: &crate::Limit| {
-            limit.name() == quota.name && limit.window().is_some_and(|window: Window| window.wrote(quota.counted))
-        };
-        let cell = grant.limits.limits().iter().position(is_it).and_then(|at| self.cell(live.record, at));
-        if let Some(cell) = cell {
-            AtomicU64::fetch_max(cell, quota.counted, Ordering::Relaxed);
+        let limits = grant.limits.limits().iter().enumerate();
+        for (at, limit) in limits.filter(|(_, limit)| limit.name() == quota.name) {
+            if let Some(cell) = self.cell(live.record, at) {
+                limit.restore(cell, quota.counted, unix_seconds);
+            }
         }
     }
 }

@@ -12,11 +12,12 @@ pub struct Refusal {
     pub(super) detail: Option<&'static str>,
     pub(super) key_was_sent: bool,
     pub(super) limit: Option<LimitState>,
+    pub(super) retry_after: Option<u64>,
 }
 
 impl Refusal {
     pub(super) const fn of(code: Code, detail: Option<&'static str>) -> Self {
-        Self { code, detail, key_was_sent: true, limit: None }
+        Self { code, detail, key_was_sent: true, limit: None, retry_after: None }
     }
 
     /// Why, in a word of the contract (section 7).
@@ -43,12 +44,8 @@ impl Refusal {
     }
 
     /// Seconds after which it is worth asking again, where that is known.
-    pub fn retry_after(&self) -> Option<u64> {
-        match self.code {
-            Code::RateLimited | Code::UsageExceeded => Some(self.limit.map_or(1, |limit| limit.retry_after.max(1))),
-            Code::Valid | Code::Unavailable => Some(1),
-            Code::NotFound | Code::Disabled | Code::Forbidden => None,
-        }
+    pub const fn retry_after(&self) -> Option<u64> {
+        self.retry_after
     }
 
     /// The fields that every refusal has, in whatever style.
@@ -58,7 +55,7 @@ impl Refusal {
         if let Some(detail) = self.detail {
             headers.insert("x-keyrack-detail", HeaderValue::from_static(detail));
         }
-        if let Some(seconds) = self.retry_after() {
+        if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
     }

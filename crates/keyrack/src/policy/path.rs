@@ -101,8 +101,8 @@ impl<'a> Path<'a> {
     /// # Errors
     /// [`BadPath::Malformed`] if it does not begin with `/`, has more than [`MOST_PATH_BYTES`] bytes or
     /// [`MOST_PATH_SEGMENTS`] segments, or holds anything but the path characters of RFC 3986; [`BadPath::Ambiguous`] if
-    /// it has an empty segment before the last, a segment that ends in `.`, a `;`, or an encoded byte that need not or
-    /// must not be encoded.
+    /// it has an empty segment before the last, a segment that ends in `.` or an encoded space, a `;`, or an encoded byte that need
+    /// not or must not be encoded.
     pub fn scan(target: &'a [u8]) -> Result<Self, BadPath> {
         let Some((b'/', _)) = target.split_first() else { return Err(BadPath::Malformed) };
         let mut path = Self {
@@ -125,7 +125,7 @@ impl<'a> Path<'a> {
                 Class::Plain => {}
                 Class::Upper => path.has_upper_case = true,
                 Class::Slash => {
-                    ambiguous |= at == start || target.get(at - 1) == Some(&b'.');
+                    ambiguous |= at == start || ends_oddly(target, at);
                     path.end_segment(at)?;
                     start = at + 1;
                 }
@@ -143,7 +143,7 @@ impl<'a> Path<'a> {
             }
             at += 1;
         }
-        ambiguous |= target.get(at - 1) == Some(&b'.');
+        ambiguous |= ends_oddly(target, at);
         path.end_segment(at)?;
         path.bytes = target.get(..at).unwrap_or_default();
         if at > MOST_PATH_BYTES {
@@ -199,6 +199,11 @@ impl<'a> Path<'a> {
         self.segments += 1;
         Ok(())
     }
+}
+
+/// Whether what comes before a place ends as some file systems and frameworks overlook it.
+fn ends_oddly(target: &[u8], at: usize) -> bool {
+    target.get(..at).is_some_and(|before| before.ends_with(b".") || before.ends_with(b"%20"))
 }
 
 /// What an encoded character means.
@@ -266,7 +271,7 @@ mod tests {
         assert_eq!(segments("/a/"), ["a", ""]);
         assert_eq!(segments("/v1/users/7"), ["v1", "users", "7"]);
         assert_eq!(segments("/a.b/.well-known/~me/-!$&'()*+,=:@_"), ["a.b", ".well-known", "~me", "-!$&'()*+,=:@_"]);
-        assert_eq!(segments("/%20/%C3%A9/%e2%82%ac%F0%9F%98%80"), ["%20", "%C3%A9", "%e2%82%ac%F0%9F%98%80"]);
+        assert_eq!(segments("/a%20b/%C3%A9/%e2%82%ac%F0%9F%98%80"), ["a%20b", "%C3%A9", "%e2%82%ac%F0%9F%98%80"]);
     }
 
     #[test]
@@ -302,6 +307,7 @@ mod tests {
         refused(BadPath::Ambiguous, &["/%61", "/%41", "/%7e", "/%2d", "/%5F", "/%30", "/%2e", "/%2E%2e/a"]);
         refused(BadPath::Ambiguous, &["/%2f", "/%2F", "/%5c", "/%25", "/%252f", "/%3b", "/%3f", "/%23", "/a%3B"]);
         refused(BadPath::Ambiguous, &["/%00", "/%0a", "/%0D", "/%1f", "/%7f"]);
+        refused(BadPath::Ambiguous, &["/%20", "/a%20", "/a%20/b", "/a%20%20", "/a%20?b"]);
     }
 
     #[test]
@@ -337,7 +343,7 @@ mod tests {
         for odd in ["/A", "/a/", "/%C3%A9", "/a%40b", "/a%3a", "/%2A"] {
             assert!(Path::scan(odd.as_bytes()).unwrap().is_odd(), "{odd}");
         }
-        for even in ["/", "/a", "/a@b:c", "/%c3%a9", "/%20", "/*"] {
+        for even in ["/", "/a", "/a@b:c", "/%c3%a9", "/a%20b", "/%20b", "/*"] {
             assert!(!Path::scan(even.as_bytes()).unwrap().is_odd(), "{even}");
         }
     }

@@ -103,13 +103,24 @@ impl<'a> OutcomeBody<'a> {
 }
 
 /// Show the policy in force
+///
+/// Or the one of a former version, which the reach of publishable keys may be frozen at.
 #[utoipa::path(
     get, path = "/api/operator/policy", operation_id = "getPolicy", tag = "Operation",
-    responses((status = 200, description = "The policy in force", body = PolicyBody<'static>), Refused)
+    params(("version" = Option<u32>, Query, description = "That version, not the one in force")),
+    responses((status = 200, description = "The policy", body = PolicyBody<'static>), Refused)
 )]
-pub(in crate::http) async fn read(State(app): State<Arc<App>>, As(..): As<Operator>) -> Result<Response, Problem> {
-    let version = app.verifier.policies().version();
-    let policy = policies::in_force(&mut &*app.store, version).await?;
+pub(in crate::http) async fn read(
+    State(app): State<Arc<App>>,
+    As(..): As<Operator>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let newest = app.verifier.policies().version();
+    let version = asked_version(query.as_deref())?.unwrap_or(newest);
+    if version > newest {
+        return Err(Problem::missing());
+    }
+    let policy = policies::of_version(&mut &*app.store, version).await?;
     Ok(ok(to_json(&PolicyBody::of(&policy))))
 }
 
@@ -158,6 +169,20 @@ pub(in crate::http) async fn apply(
         })
     })
     .await
+}
+
+/// The version that a query asks for.
+fn asked_version(query: Option<&str>) -> Result<Option<PolicyVersion>, Problem> {
+    let mut asked = None;
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if name != "version" {
+            let message = "This query value is not known here. There is version.";
+            return Err(Problem::param(Code::ParameterUnknown, "query", message));
+        }
+        let wrong = |_| Problem::param(Code::ParameterInvalidFormat, "version", "Send a whole number.");
+        asked = Some(PolicyVersion(value.parse().map_err(wrong)?));
+    }
+    Ok(asked)
 }
 
 async fn gains(app: &App, new: &Policies) -> Result<Vec<Gain>, Problem> {

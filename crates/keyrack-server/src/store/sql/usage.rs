@@ -69,15 +69,27 @@ pub(in crate::store) async fn note_last_uses(on: &mut Connection, keys: &[KeyUse
     Ok(())
 }
 
-/// Notes where keys stand with their quotas.
-pub(in crate::store) async fn note_quotas(on: &mut Connection, keys: &[KeyUses]) -> Result<(), DatabaseError> {
-    let rows: Vec<_> = keys.iter().flat_map(|uses| uses.quotas.iter().map(move |quota| (uses.key, quota))).collect();
+/// Notes where keys stand with their quotas, as far as that counts now. Of two nodes' counts in one window the greater is kept; a
+/// window that lies further ahead than the next was written by a clock that was wrong, and is replaced.
+pub(in crate::store) async fn note_quotas(
+    on: &mut Connection,
+    keys: &[KeyUses],
+    now: Timestamp,
+) -> Result<(), DatabaseError> {
+    let now = now.0.div_euclid(1_000_000);
+    let rows = keys.iter().flat_map(|uses| uses.quotas.iter().map(move |quota| (uses.key, quota)));
+    let rows: Vec<_> = rows.filter(|(_, quota)| quota.counts_at(now)).collect();
     for rows in rows.chunks(ROWS) {
         let mut query = Statement::new("INSERT INTO key_quotas (key_id, name, counted) ");
         query.push_values(rows, |(key, quota)| {
             [key.0.into(), quota.name.clone().into(), quota.counted.cast_signed().into()]
         });
-        query.push(" ON CONFLICT (key_id, name) DO UPDATE SET counted = excluded.counted");
+        // The upper 16 bits are the kind of window and its number.
+        query.push(
+            " ON CONFLICT (key_id, name) DO UPDATE SET counted = excluded.counted \
+             WHERE key_quotas.counted < excluded.counted \
+             OR (key_quotas.counted >> 48) - (excluded.counted >> 48) NOT IN (0, 1)",
+        );
         query.execute(&mut *on).await?;
     }
     Ok(())

@@ -9,7 +9,7 @@ use hyper::{Method, Request as HyperRequest, Response, StatusCode};
 use super::Shared;
 use crate::clock::{Clock as _, SystemClock};
 use crate::wire::desk::ask;
-use crate::wire::head::{MOST_BODY_BYTES, MOST_FIELDS, MOST_TARGET_BYTES};
+use crate::wire::head::{MOST_FIELDS, MOST_TARGET_BYTES};
 use crate::wire::refused::Refused;
 use crate::wire::{Field, Fields, Peer, Reply, Request};
 
@@ -51,11 +51,15 @@ pub(super) async fn answer(request: HyperRequest<Incoming>, peer: Peer, shared: 
 
 /// The target and the body of a request that keeps to the shape.
 async fn read<'a>(parts: &'a Parts, body: Incoming, shared: &Shared) -> Result<(&'a str, Bytes), Refused> {
-    let target = check(parts)?;
+    let (target, length) = check(parts)?;
     if body.is_end_stream() {
         return Ok((target, Bytes::new()));
     }
-    let whole = tokio::time::timeout(shared.settings.limits.body, Limited::new(body, MOST_BODY_BYTES).collect());
+    let most = shared.service.most_body(target.as_bytes());
+    if length.is_some_and(|length| length > most) {
+        return Err(Refused::BodyTooLarge);
+    }
+    let whole = tokio::time::timeout(shared.settings.limits.body, Limited::new(body, most).collect());
     match whole.await {
         Ok(Ok(body)) => Ok((target, body.to_bytes())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refused::BodyTooLarge),
@@ -65,8 +69,8 @@ async fn read<'a>(parts: &'a Parts, body: Incoming, shared: &Shared) -> Result<(
     }
 }
 
-/// Holds a head to the rules that HTTP/2 itself does not have. Gives the target.
-fn check(parts: &Parts) -> Result<&str, Refused> {
+/// Holds a head to the rules that HTTP/2 itself does not have. Gives the target, and the length of the body if that is told.
+fn check(parts: &Parts) -> Result<(&str, Option<usize>), Refused> {
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     if !target.starts_with('/')
         || !target.bytes().all(|byte| byte.is_ascii_graphic())
@@ -90,11 +94,10 @@ fn check(parts: &Parts) -> Result<&str, Refused> {
     }
     let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
     match (lengths.next(), lengths.next()) {
-        (None, _) => Ok(target),
+        (None, _) => Ok((target, None)),
         (Some(_), Some(_)) => Err(Refused::Length),
         (Some(length), None) => match length.to_str().ok().and_then(|length| length.parse::<usize>().ok()) {
-            Some(length) if length <= MOST_BODY_BYTES => Ok(target),
-            Some(_) => Err(Refused::BodyTooLarge),
+            Some(length) => Ok((target, Some(length))),
             None => Err(Refused::Length),
         },
     }

@@ -1,11 +1,17 @@
 //! `keyrack keys` against the real server.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
 use keyrack::KeyKind;
 use serde_json::json;
 
 use super::{Person, key_of};
 use crate::cli::{Host, create, words};
-use crate::server::Server;
+use crate::server::{Server, keyrack};
 
 /// A server, and somebody with its admin key.
 fn admin() -> (Host, Server, Person) {
@@ -36,6 +42,41 @@ fn create_prints_the_value_alone_and_says_the_rest_beside_it() {
     assert_eq!((&object["scope"], &object["role"]), (&json!("public"), &json!("support")));
     assert!(words(&object, "value").starts_with("pk_"));
     assert!(made.out.starts_with("{\"id\":"), "not as the server wrote it: {}", made.out);
+}
+
+/// From a gateway's question over the socket to what the owner of the key is shown.
+#[test]
+fn what_a_key_was_used_for_is_shown() {
+    let (host, dir) = (Host::new(), tempfile::tempdir().unwrap());
+    let socket = dir.path().join("verify.sock");
+    let mut command = keyrack(&host.data());
+    command.args(["serve", "--verify-socket", socket.to_str().unwrap()]).stderr(Stdio::null());
+    let server = Server::try_start(&mut command).expect("the server did not start");
+    let person = Person::with(&server.url, &[&words(&host.keys, "project_key")]);
+    let key = person.says(&["keys", "create", "--name", "ci", "--json"]).json();
+    let (id, value) = (key["id"].to_string(), words(&key, "value"));
+    let ask = |method: &str| {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        let fields = format!("X-Original-Method: {method}\r\nX-Original-URI: /x\r\nAuthorization: Bearer {value}\r\n");
+        write!(stream, "GET /v1/auth/nginx HTTP/1.1\r\nHost: a\r\n{fields}Connection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer[9..12].to_owned()
+    };
+    assert_eq!([ask("GET"), ask("GET"), ask("DELETE")], ["200", "200", "403"]);
+
+    // It is written every two seconds.
+    let since = Instant::now();
+    let shown = loop {
+        let usage = person.says(&["keys", "usage", &id, "--json"]).json();
+        if usage["totals"]["total"] == 3 || since.elapsed() > Duration::from_secs(30) {
+            break usage;
+        }
+        sleep(Duration::from_millis(100));
+    };
+    assert_eq!([&shown["totals"]["valid"], &shown["totals"]["forbidden"]], [2, 1], "{shown}");
+    let table = person.says(&["keys", "usage", &id]);
+    assert!(table.code == 0 && table.out.lines().any(|line| line.ends_with(" 3")), "{table:?}");
 }
 
 #[test]

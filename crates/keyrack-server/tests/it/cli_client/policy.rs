@@ -148,6 +148,64 @@ fn a_request_is_explained_rule_by_rule() {
     assert_eq!(online.out, "DENIED by other writes: not open to publishable keys\n");
 }
 
+/// What `explain` ends with, for a request and a key.
+fn explained(person: &Person, request: &str, key: &[&str]) -> String {
+    let (method, path) = request.split_once(' ').unwrap();
+    let said = person.says(&[&["policy", "explain", "--method", method, "--path", path], key].concat());
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{request} {key:?}: {said:?}");
+    said.out.lines().last().unwrap().to_owned()
+}
+
+#[test]
+fn an_explanation_is_of_the_role_that_was_named() {
+    let (_host, _server, person) = operator();
+    write(&person, "opened.toml", &opened());
+    let of = |role: &str| explained(&person, "GET /admin/users", &["--file", "opened.toml", "--role", role]);
+    assert_eq!(of("admin"), "ALLOWED by * /admin/**: allowed");
+    assert_eq!(of("publisher"), "DENIED by * /admin/**: role is below admin");
+    let odd = person.says(&["policy", "explain", "--method", "GET", "--path", "/x", "--role", "boss"]);
+    assert_eq!(odd.code, 2, "{odd:?}");
+}
+
+#[test]
+fn what_no_door_would_judge_is_denied_and_not_a_fault_of_the_question() {
+    let (_host, _server, person) = operator();
+    write(&person, "opened.toml", &opened());
+    for (request, why) in [
+        ("GET /admin/../x", "path"),
+        ("GET //x", "path"),
+        ("GET x", "path"),
+        ("get /x", "method"),
+        ("GET /Admin/x", "path"),
+    ] {
+        let said = explained(&person, request, &["--file", "opened.toml", "--role", "admin"]);
+        assert!(said.starts_with("DENIED by no rule: ") && said.contains(why), "{request}: {said}");
+        let (method, path) = request.split_once(' ').unwrap();
+        let asked = ["policy", "explain", "--file", "opened.toml", "--method", method, "--path", path, "--json"];
+        assert_eq!(person.says(&asked).json()["allowed"], false, "{request}");
+    }
+}
+
+#[test]
+fn an_explanation_knows_the_reach_of_a_key_that_was_issued_before() {
+    let (_host, _server, person) = operator();
+    write(&person, "opened.toml", &opened());
+    for file in ["policy.toml", "opened.toml"] {
+        assert_eq!(person.says(&["policy", "apply", file]).code, 0);
+    }
+    let of = |key: &[&str]| explained(&person, "POST /events", key);
+    assert_eq!(of(&["--scope", "public"]), "ALLOWED by POST /events: allowed");
+    assert_eq!(of(&["--scope", "public", "--policy-version", "2"]), "ALLOWED by POST /events: allowed");
+    for version in ["0", "1"] {
+        let said = of(&["--scope", "public", "--policy-version", version]);
+        assert_eq!(said, "DENIED by POST /events: was not open to publishable keys when this one was issued");
+        // A secret key is not bound to what was in force then.
+        assert_eq!(of(&["--policy-version", version]), "ALLOWED by POST /events: allowed");
+    }
+    let ahead = ["policy", "explain", "--method", "GET", "--path", "/x", "--policy-version", "3"];
+    assert_eq!(person.says(&ahead).code, 5, "there is no such version");
+}
+
 #[test]
 fn what_a_key_may_do_is_said_when_it_is_made_and_can_be_changed_and_widened() {
     let (_host, _server, person) = operator();

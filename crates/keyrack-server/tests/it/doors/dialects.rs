@@ -184,6 +184,26 @@ async fn whatever_is_odd_is_denied_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_method_is_asked_for_in_no_spelling_and_an_empty_key_is_none() {
+    let doors = Opened::new().await;
+    let (_, key) = doors.key(json!({"name": "x"})).await;
+    let bearer = format!("Bearer {key}");
+    let ask = |bearer: &str, also: (&str, &str)| {
+        let asked = [("Authorization", bearer), ("X-Original-Method", "GET"), ("X-Original-URI", "/x"), also];
+        verdict(&doors.get("/v1/auth/nginx", &asked))
+    };
+    assert_eq!(ask(&bearer, ("X-HTTP-Methods", "DELETE")), "200 - | - | - | - | -");
+    for name in ["X-HTTP-Method-Override", "x_http_method_override", "X-Method_Override", "X_HTTP-METHOD"] {
+        for method in ["DELETE", ""] {
+            let denied = "403 FORBIDDEN | 403 | method_override | - | -";
+            assert_eq!(ask(&bearer, (name, method)), denied, "{name}: {method}");
+        }
+    }
+    let missing = "401 NOT_FOUND | 401 | credential_missing | - | Bearer realm=\"keyrack\"";
+    assert_eq!(ask("", ("X-Other", "")), missing);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_trusted_peers_are_believed() {
     let doors = Opened::with("10.0.0.0/8", LimitHeaders::X).await;
     let (_, key) = doors.key(json!({"name": "x"})).await;
@@ -222,8 +242,78 @@ async fn what_is_not_even_a_request_is_denied_in_the_gateways_way() {
             assert_eq!(shown, (403, Some("FORBIDDEN"), Some("request_malformed")), "{dialect} {:.20}", odd);
         }
     }
+    for dialect in ["nginx?", "forward?", "haproxy?", "envoy/-/"] {
+        // Refused before the first line is over.
+        let answer = doors.answer_to(&format!("GET /v1/auth/{dialect}{long}"), true).unwrap();
+        let shown = (answer.status, answer.field("x-keyrack-reason"), answer.field("x-keyrack-detail"));
+        assert_eq!(shown, (403, Some("FORBIDDEN"), Some("request_malformed")), "{dialect}");
+    }
     let answer = doors.send(&format!("{}X-Long: {long}\r\n", head("POST", "/v1/verify", &[])), "");
     assert_eq!((answer.status, answer.field("x-keyrack-reason")), (431, None), "who asks here reads the status");
+}
+
+/// What is kept of a request while it comes in is bounded by what its door has a use for.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_door_takes_more_body_than_it_reads() {
+    let doors = Opened::new().await;
+    let mut sender = speak(TcpStream::connect(doors.address).await.unwrap()).await;
+    for (target, most, refused) in [
+        ("/v1/auth/nginx", 0, (403, Some("FORBIDDEN"))),
+        ("/v1/auth/forward", 0, (403, Some("FORBIDDEN"))),
+        ("/v1/auth/haproxy", 0, (403, Some("FORBIDDEN"))),
+        ("/v1/auth/envoy/-/x", 0, (403, Some("FORBIDDEN"))),
+        ("/v1/verify", 16 * 1024, (413, None)),
+        ("/v1/introspect", 16 * 1024, (413, None)),
+        ("/v1/verify/batch", 1024 * 1024, (413, None)),
+    ] {
+        let send = |length: usize| {
+            // No more than the head: the answer does not wait for the rest.
+            let head = head("POST", target, &[("Content-Length", &length.to_string())]);
+            doors.answer_to(&format!("{head}\r\n"), length > most)
+        };
+        let too_much = send(most + 1).unwrap();
+        assert_eq!((too_much.status, too_much.field("x-keyrack-reason")), refused, "{target}");
+        if most > 0 {
+            assert!(send(most).is_none(), "{target}: the body is waited for");
+        }
+        let request = |length: usize| {
+            let body = Full::new(vec![b' '; length].into());
+            Request::post(format!("http://keyrack.test{target}")).body(body).unwrap()
+        };
+        let answer = sender.send_request(request(most + 1)).await.unwrap();
+        let found = answer.headers().get("x-keyrack-reason").map(|reason| reason.to_str().unwrap());
+        assert_eq!((answer.status().as_u16(), found), refused, "{target} over HTTP/2");
+        let answer = sender.send_request(request(most)).await.unwrap();
+        assert_ne!(answer.status().as_u16(), 413, "{target} over HTTP/2");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_the_unix_socket_the_address_is_read_all_the_same() {
+    let doors = Opened::new().await;
+    let (_, key) = doors.key(json!({"name": "x"})).await;
+    let bearer = format!("Bearer {key}");
+    for (door, method, uri) in [
+        ("forward", "X-Forwarded-Method", "X-Forwarded-Uri"),
+        ("haproxy", "X-Forwarded-Method", "X-Forwarded-Uri"),
+        ("nginx", "X-Original-Method", "X-Original-URI"),
+    ] {
+        for (address, expected) in
+            [("203.0.113.9", "200 - | - | - | - | -"), ("unknown", "403 FORBIDDEN | 403 | address_malformed | - | -")]
+        {
+            let fields = [
+                ("Authorization", &*bearer),
+                (method, "GET"),
+                (uri, "/x"),
+                ("X-Forwarded-Host", "a"),
+                ("X-Forwarded-For", address),
+            ];
+            let head = head("GET", &format!("/v1/auth/{door}"), &fields);
+            for answer in [doors.send(&head, ""), doors.send_locally(&head, "")] {
+                assert_eq!(verdict(&answer), expected, "{door} {address}");
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,6 +39,20 @@ async fn not_everybody_may_ask_and_one_token_is_asked_about() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_sent_as_a_form_is_not_looked_at() {
+    let doors = Opened::new().await;
+    let (_, key) = doors.key(json!({"name": "x"})).await;
+    let ask = |fields: &[(&str, &str)]| doors.send(&head("POST", "/v1/introspect", fields), &format!("token={key}"));
+    for odd in ["application/json", "application/x-www-form-urlencodedx", "", "text/plain"] {
+        let answer = ask(&[("Content-Type", odd)]);
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (415, Some("media_type_unsupported")), "{odd}");
+    }
+    assert_eq!(ask(&[]).status, 415);
+    let good = ask(&[("Content-Type", "Application/X-WWW-Form-Urlencoded ; charset=utf-8")]);
+    assert_eq!((good.status, &good.json()["active"]), (200, &json!(true)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_beyond_its_limits_is_not_said_to_be_bad() {
     let doors = Opened::new().await;
     let (_, key) = doors.key(json!({"name": "x", "limits": [{"name": "r", "limit": 1, "period": "31d"}]})).await;

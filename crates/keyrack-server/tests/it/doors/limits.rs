@@ -48,3 +48,23 @@ async fn what_is_refused_takes_nothing_and_a_cost_takes_more() {
     );
     assert_eq!(remaining(doors.verify(&json!({"key": key, "cost": 6}))), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_costs_more_than_there_can_be_is_not_to_be_tried_again() {
+    let doors = Opened::new().await;
+    for (limit, code) in [
+        (json!({"name": "q", "limit": 10, "period": "month"}), "USAGE_EXCEEDED"),
+        (json!({"name": "r", "limit": 100, "period": "1h", "burst": 10}), "RATE_LIMITED"),
+    ] {
+        let (_, key) = doors.key(json!({"name": "x", "limits": [limit]})).await;
+        assert_eq!(doors.verify(&json!({"key": key, "cost": 1})).status, 200);
+        let told = |cost: u32| {
+            let answer = doors.verify(&json!({"key": key, "cost": cost}));
+            assert_eq!((answer.status, answer.json()["code"].as_str()), (429, Some(code)));
+            (answer.field("retry-after").is_some(), answer.field("x-keyrack-detail").map(str::to_owned))
+        };
+        assert_eq!(told(11), (false, Some("cost".to_owned())));
+        let detail = if code == "RATE_LIMITED" { "rate" } else { "quota" };
+        assert_eq!(told(10), (true, Some(detail.to_owned())));
+    }
+}

@@ -56,6 +56,18 @@ impl Application {
                         Ok(0) | Err(_) => break,
                     }
                 }
+                if head.windows(4).any(|end| end == b"100-") {
+                    stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok();
+                }
+                // A connection that is closed with something unread is reset.
+                while head.windows(21).any(|line| line.eq_ignore_ascii_case(b"\r\ncontent-length: 4\r\n"))
+                    && !head.ends_with(b"body")
+                {
+                    match stream.read(&mut piece) {
+                        Ok(read @ 1..) => head.extend_from_slice(&piece[..read]),
+                        Ok(0) | Err(_) => break,
+                    }
+                }
                 if !head.is_empty() {
                     sender.send(String::from_utf8_lossy(&head).into_owned()).ok();
                     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nsure").ok();
@@ -102,11 +114,32 @@ pub(super) fn only<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 impl Gateway {
     /// Starts a gateway, and waits until it asks the doors.
     pub(super) fn start(name: &str, doors: u16, application: u16) -> Self {
-        must_be_here(name);
+        Self::start_with(&shipped("run"), tempfile::tempdir().unwrap(), (name, doors, application))
+    }
+
+    /// Starts a gateway whose shipped configuration was changed.
+    pub(super) fn changed(name: &str, change: impl Fn(&str) -> String, doors: u16, application: u16) -> Self {
         let files = tempfile::tempdir().unwrap();
+        // The script looks for its files beside itself, and for programs in the directory above.
+        let own = files.path().join("own/gateways");
+        std::fs::create_dir_all(own.join(name)).unwrap();
+        std::os::unix::fs::symlink(shipped("../target").canonicalize().unwrap(), own.join("../target")).unwrap();
+        std::fs::copy(shipped("run"), own.join("run")).unwrap();
+        for file in std::fs::read_dir(shipped(name)).unwrap() {
+            let file = file.unwrap();
+            let text = std::fs::read_to_string(file.path()).unwrap();
+            let changed = change(&text);
+            assert_ne!(text, changed, "{file:?}");
+            std::fs::write(own.join(name).join(file.file_name()), changed).unwrap();
+        }
+        Self::start_with(&own.join("run"), files, (name, doors, application))
+    }
+
+    fn start_with(run: &Path, files: tempfile::TempDir, (name, doors, application): (&str, u16, u16)) -> Self {
+        must_be_here(name);
         let port = free_port();
         let log = std::fs::File::create(files.path().join("log")).unwrap();
-        let child = Command::new(shipped("run"))
+        let child = Command::new(run)
             .arg(name)
             .arg(files.path())
             .args([doors, application, port].map(|port| port.to_string()))
@@ -143,7 +176,8 @@ impl Gateway {
             Err(error) => panic!("{error}"),
         }
         let text = String::from_utf8_lossy(&answer);
-        let (head, _) = text.split_once("\r\n\r\n")?;
+        let mut heads = text.split("\r\n\r\n").skip_while(|head| head.starts_with("HTTP/1.1 100 "));
+        let (head, Some(_)) = (heads.next()?, heads.next()) else { return None };
         let status = head.split(' ').nth(1)?.parse().ok()?;
         Some(Answer { status, head: head.to_owned() })
     }

@@ -1,7 +1,9 @@
 //! What is counted, in which hour, and what is known of the last use.
 
 use keyrack::policy::{Document, Policies};
-use keyrack::{Code, PolicySet, PolicyVersion};
+use keyrack::{Ask, Code, KeyId, PolicySet, PolicyVersion, ProjectId, QuotaCount};
+use keyrack_server::store::Need;
+use keyrack_server::usage::{Batch, KeyUses};
 use serde_json::{Value, json};
 
 use super::{KEYS, READ, WRITE, quota, used};
@@ -137,6 +139,42 @@ async fn no_use_is_given_the_name_of_a_rule_of_another_policy() {
         app.flush().await;
     }
     assert_eq!(route().await, "other reads", "in force all along");
+}
+
+/// Nodes count for themselves, and write where they stand.
+#[tokio::test]
+async fn of_what_nodes_count_of_a_quota_the_greater_holds() {
+    let mut app = TestApp::new().await;
+    let (id, value) = app.create(json!({"name": "monthly", "limits": quota(5, "month")})).await;
+    assert_eq!([0; 3].map(|_| app.check(&value, READ)), [Code::Valid; 3]);
+    app.flush().await;
+    // April 2026 is month 675 since 1970; above it stands that it is one.
+    let month = |number: u64, count: u64| (0b10 << 14 | number) << 48 | count;
+    let mut number = 0;
+    let mut others = async |app: &TestApp, counted: u64| {
+        number += 1;
+        let quotas = vec![QuotaCount { name: "calls".to_owned(), counted }];
+        let uses = KeyUses { key: KeyId(id), project: ProjectId(1), hours: vec![], last: None, quotas };
+        let mut writing = app.app.store.begin(Need::Ordinary).await.unwrap();
+        assert!(writing.write_usage(&Batch { writer: 7, number, keys: vec![uses] }).await.unwrap());
+        writing.commit().await.unwrap();
+    };
+    let left = |app: &TestApp| {
+        let ask = Ask { key: value.as_bytes(), cost: 0, ..Ask::default() };
+        app.app.verifier.check(&ask, app.app.clock.moment()).limit.unwrap().remaining
+    };
+    for (counted, expected, why) in [
+        (month(675, 1), 2, "another node saw less of it"),
+        (month(675, 4), 1, "another node saw more of it"),
+        (month(674, 5), 1, "another node has not seen it since last month"),
+        (month(735, 5), 1, "the clock of another node is years ahead"),
+        (0, 1, "another node has not seen it at all"),
+        ((0b01 << 14 | 1) << 48 | 5, 1, "another node knows it as a quota by day"),
+    ] {
+        others(&app, counted).await;
+        app = app.restarted().await;
+        assert_eq!(left(&app), expected, "{why}");
+    }
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ fn a_panic_costs_one_connection_and_reads_as_unavailable() {
     let wire = started();
     let mut bystander = connect(&wire);
     assert_eq!(bystander.ask(get("/")).status, 200);
-    for target in ["/panic", "/unfit"] {
+    for target in ["/panic", "/unfit", "/blank"] {
         let mut client = connect(&wire);
         let answer = client.ask(get(target));
         assert_eq!((answer.status, answer.text()), (503, ""), "{target}");

@@ -17,6 +17,7 @@ impl Service for Slow {
         if request.target == b"/slow" {
             thread::sleep(Duration::from_millis(200));
         }
+        reply.set_status(200);
         reply.body().extend_from_slice(request.now.boot.as_micros().to_string().as_bytes());
     }
 

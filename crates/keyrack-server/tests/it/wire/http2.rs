@@ -97,7 +97,7 @@ async fn it_is_spoken_over_the_unix_socket() {
 async fn a_panic_costs_one_request_and_reads_as_unavailable() {
     let wire = started();
     let mut sender = dial(&wire).await;
-    for target in ["/panic", "/unfit"] {
+    for target in ["/panic", "/unfit", "/blank"] {
         let answer = send(&mut sender, post(target, "")).await;
         assert_eq!((answer.status, answer.field("x-keyrack-reason")), (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"));
         assert_eq!(answer.field("x-other"), "");
