@@ -14,7 +14,7 @@ pub use self::check::{Check, Report};
 use crate::actor::{Actor, ActorBody};
 use crate::canonical::Canonical;
 use crate::clock::Timestamp;
-use crate::kept::{Kept, Reference, Tenant};
+use crate::kept::{Kept, Kind, Reference, Tenant};
 
 /// The hash before the first entry.
 pub const NO_HASH: [u8; 32] = [0; 32];
@@ -54,6 +54,19 @@ impl Event {
             request_id: request_id.to_owned(),
         }
     }
+
+    /// What it says, in the words of the log.
+    pub fn words(&self) -> Words<'_> {
+        Words {
+            actor: (self.actor.kind.as_str(), self.actor.id),
+            action: &self.action,
+            target: (self.target.kind.as_str(), self.target.id),
+            target_version: self.target_version,
+            tenant: self.tenant,
+            change: (self.before.as_deref(), self.after.as_deref()),
+            request_id: &self.request_id,
+        }
+    }
 }
 
 /// One entry of the chain.
@@ -79,11 +92,6 @@ impl Entry {
     /// Whether it is as it was written, behind the entry that had the hash `previous`.
     pub fn is_chained_to(&self, previous: &[u8]) -> bool {
         hash_of(self.seq, self.at, &self.event, previous) == self.hash
-    }
-
-    /// Whether it is the one of that number and hash.
-    pub fn is_at(&self, seq: i64, hash: &[u8]) -> bool {
-        self.seq == seq && self.hash == hash
     }
 
     /// The entry in the shape of the contract (section 3).
@@ -150,21 +158,75 @@ pub struct TargetBody {
     id: i64,
 }
 
-fn hash_of(seq: i64, at: Timestamp, event: &Event, previous: &[u8]) -> Vec<u8> {
-    let entry = Canonical::new("audit entry")
-        .bytes(previous)
+/// What an entry says, in the words of the log: a newer program may have words there that this one does not know.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a> {
+    /// What kind of credential did it, and the number of the key if it is one.
+    pub actor: (&'a str, Option<i64>),
+    /// What was done.
+    pub action: &'a str,
+    /// To what kind of thing, and its number.
+    pub target: (&'a str, i64),
+    /// The version that gave it.
+    pub target_version: i64,
+    /// The tenant it belongs to.
+    pub tenant: Tenant,
+    /// The target before and after.
+    pub change: (Option<&'a str>, Option<&'a str>),
+    /// The request that asked for it.
+    pub request_id: &'a str,
+}
+
+/// An entry as far as the log is followed by it.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Its place.
+    pub seq: i64,
+    /// What was changed, if it is of a kind that this program knows.
+    pub target: Option<Reference>,
+    /// Its hash.
+    pub hash: Vec<u8>,
+    covered: Canonical,
+}
+
+impl Link {
+    /// An entry by what it says.
+    pub fn of(seq: i64, at: Timestamp, words: &Words<'_>, hash: Vec<u8>) -> Self {
+        let (kind, id) = words.target;
+        let target = Kind::of_word(kind).map(|kind| Reference { kind, id });
+        Self { seq, target, hash, covered: covered(seq, at, words) }
+    }
+
+    /// Whether it is as it was written, behind the entry that had the hash `previous`.
+    pub fn is_chained_to(&self, previous: &[u8]) -> bool {
+        hash_behind(previous, &self.covered) == self.hash
+    }
+}
+
+/// All that the hash of an entry is over, but the one before.
+fn covered(seq: i64, at: Timestamp, words: &Words<'_>) -> Canonical {
+    let Words { actor, action, target, target_version, tenant, change: (before, after), request_id } = *words;
+    Canonical::default()
         .int(seq)
         .int(at.0)
-        .text(event.actor.kind.as_str())
-        .maybe_int(event.actor.id)
-        .text(&event.action)
-        .text(event.target.kind.as_str())
-        .int(event.target.id)
-        .int(event.target_version)
-        .maybe_int(event.tenant.organization)
-        .maybe_int(event.tenant.project)
-        .maybe_text(event.before.as_deref())
-        .maybe_text(event.after.as_deref())
-        .text(&event.request_id);
-    Sha256::digest(entry.as_bytes()).to_vec()
+        .text(actor.0)
+        .maybe_int(actor.1)
+        .text(action)
+        .text(target.0)
+        .int(target.1)
+        .int(target_version)
+        .maybe_int(tenant.organization)
+        .maybe_int(tenant.project)
+        .maybe_text(before)
+        .maybe_text(after)
+        .text(request_id)
+}
+
+fn hash_behind(previous: &[u8], covered: &Canonical) -> Vec<u8> {
+    let begin = Canonical::new("audit entry").bytes(previous);
+    Sha256::new().chain_update(begin.as_bytes()).chain_update(covered.as_bytes()).finalize().to_vec()
+}
+
+fn hash_of(seq: i64, at: Timestamp, event: &Event, previous: &[u8]) -> Vec<u8> {
+    hash_behind(previous, &covered(seq, at, &event.words()))
 }

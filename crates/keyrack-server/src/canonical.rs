@@ -1,7 +1,7 @@
 //! An unambiguous byte form of a list of values, to hash or to authenticate: no two lists share one.
 
 /// Values in order, each with its kind and length before it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Canonical(Vec<u8>);
 
 impl Canonical {

@@ -12,6 +12,7 @@ mod followers;
 mod following;
 mod former;
 mod group;
+mod heard;
 mod in_force;
 mod integrity;
 mod journal;

@@ -94,6 +94,9 @@ pub enum Line {
         seq: i64,
         /// About how many keys there are.
         keys: usize,
+        /// Whether nothing is missing that was committed before it was asked for. Then whoever knows more knows what the store has lost.
+        #[serde(default)]
+        is_newest: bool,
     },
     /// The last: what comes before it is all.
     End {

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -63,6 +63,8 @@ pub(super) struct Caller {
     pub presented: ApiKey,
     /// The request.
     pub request_id: RequestId,
+    /// When it came.
+    pub came: Instant,
     /// How long it waits for other nodes.
     pub patience: Duration,
     requirement: Requirement,
@@ -114,8 +116,8 @@ impl<N: Needs> FromRequestParts<Arc<App>> for As<N> {
         }
         let key = verdict.map_err(|error| problem(error, requirement))?;
         tracing::Span::current().record("key", key.id().0);
-        let (request_id, patience) = (RequestId::of(parts), effective::patience(&parts.headers));
-        Ok(Self(Caller { key, presented, request_id, patience, requirement }, PhantomData))
+        let (came, request_id, patience) = (Instant::now(), RequestId::of(parts), effective::patience(&parts.headers));
+        Ok(Self(Caller { key, presented, request_id, came, patience, requirement }, PhantomData))
     }
 }
 

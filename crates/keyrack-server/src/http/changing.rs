@@ -341,7 +341,7 @@ where
             ReplyBody { status: 200, body }
         }
         (Err(Failed::Final(problem)), Some(_)) if is_kept(problem.status()) => {
-            writing.start_over().await?;
+            writing = writing.start_over().await?;
             let body = problem.body(&app.problem_types, caller.request_id.as_str());
             ReplyBody { status: problem.status(), body }
         }
@@ -362,7 +362,8 @@ where
 /// The reply to a change, once that is everywhere if it takes something away.
 async fn reached(app: &App, caller: &Caller, seq: i64, mut reply: ReplyBody) -> Response {
     if effective::is_open(&reply.body) {
-        let effective = app.store.await_everywhere(seq, caller.patience).await;
+        let patience = effective::patience_left(caller.patience, caller.came.elapsed());
+        let effective = app.store.await_everywhere(seq, patience).await;
         effective::close(&mut reply.body, &effective);
     }
     let mut response = respond(reply);

@@ -5,12 +5,14 @@ use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
 
-use crate::store::Effective;
+use crate::store::{Effective, Pending};
 
 /// How long a change waits for other nodes if the caller does not say.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(5);
 /// The most that it waits: less than a request may take.
 const MOST_PATIENCE: Duration = Duration::from_secs(25);
+/// When the reply must be on its way, counted from the request: before that is given up.
+const LATEST_REPLY: Duration = Duration::from_secs(28);
 
 /// Where the reach of a change goes when it is known: behind everything else.
 const OPEN: &[u8] = b",\"effective\":null}";
@@ -24,6 +26,11 @@ pub(super) fn patience(headers: &HeaderMap) -> Duration {
         name.trim().eq_ignore_ascii_case("wait").then(|| Duration::from_secs(seconds.into()))
     });
     waits.next().unwrap_or(DEFAULT_PATIENCE).min(MOST_PATIENCE)
+}
+
+/// How long a change still waits for other nodes that was asked for so long ago: whoever made it must also be told so in time.
+pub(super) fn patience_left(patience: Duration, spent: Duration) -> Duration {
+    patience.min(LATEST_REPLY.saturating_sub(spent))
 }
 
 /// Leaves room in a JSON object for how far it has reached.
@@ -47,8 +54,8 @@ pub(super) fn close(body: &mut Vec<u8>, effective: &Effective) {
     let reach = match effective {
         Effective::All => Reach { effective: "all", pending: None },
         Effective::Partial(pending) => {
-            let pending =
-                pending.iter().map(|one| PendingNode { node: one.node.clone(), until: one.until.to_string() });
+            let until = |one: &Pending| one.until.as_ref().map(ToString::to_string);
+            let pending = pending.iter().map(|one| PendingNode { node: one.node.clone(), until: until(one) });
             Reach { effective: "partial", pending: Some(pending.collect()) }
         }
     };
@@ -63,7 +70,7 @@ struct Reach {
     /// `all`: no node answers any more as if it had not been made. `partial`: some may.
     #[schema(example = "all", required = false)]
     effective: &'static str,
-    /// With `partial`: which.
+    /// With `partial`: which. Others too if it cannot be told at this moment which nodes there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pending: Option<Vec<PendingNode>>,
@@ -75,9 +82,10 @@ struct PendingNode {
     /// Which one.
     #[schema(example = "node_7vq2x4ma")]
     node: String,
-    /// When it answers nothing any more unless it has heard of the change.
-    #[schema(example = "2026-04-28T09:30:00.000Z", format = DateTime)]
-    until: String,
+    /// When it answers nothing any more unless it has heard of the change. Not there if that cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2026-04-28T09:30:00.000Z", format = DateTime, required = false, nullable = false)]
+    until: Option<String>,
 }
 
 /// Something, and how far a change to it has reached; that is said of what takes something away.
@@ -112,7 +120,6 @@ impl<T> Archived<T> {
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
-    use crate::store::Pending;
 
     fn closed(body: &str, effective: &Effective) -> String {
         let mut body = body.as_bytes().to_vec();
@@ -125,7 +132,7 @@ mod tests {
     #[test]
     fn the_reach_stands_behind_everything_else() {
         assert_eq!(closed(r#"{"id":1}"#, &Effective::All), r#"{"id":1,"effective":"all"}"#);
-        let pending = vec![Pending { node: "node_a".to_owned(), until: Timestamp(0) }];
+        let pending = vec![Pending { node: "node_a".to_owned(), until: Some(Timestamp(0)) }];
         let expected =
             r#"{"id":1,"effective":"partial","pending":[{"node":"node_a","until":"1970-01-01T00:00:00.000Z"}]}"#;
         assert_eq!(closed(r#"{"id":1}"#, &Effective::Partial(pending)), expected);
@@ -154,5 +161,13 @@ mod tests {
         assert_eq!(of(&["return=minimal", "respond-async, Wait=\"0\"; x=y"]), 0);
         assert_eq!(of(&["wait=900"]), 25);
         assert_eq!(of(&["wait=soon"]), 5);
+    }
+
+    #[test]
+    fn who_waited_for_his_turn_waits_less_for_others() {
+        let seconds = Duration::from_secs;
+        assert_eq!(patience_left(seconds(5), seconds(1)), seconds(5));
+        assert_eq!(patience_left(seconds(25), seconds(24)), seconds(4));
+        assert_eq!(patience_left(seconds(25), seconds(40)), seconds(0));
     }
 }

@@ -25,10 +25,11 @@ const PIECES_AHEAD: usize = 4;
 
 /// Everything there is to know at first, as lines of JSON. Not a part of the described API: both sides come from one version of Keyrack.
 pub(super) async fn snapshot(State(app): State<Arc<App>>, As(_caller, _): As<Follower>) -> Result<Response, Problem> {
+    let is_newest = app.store.is_newest().await;
     let (pieces, mut received) = tokio::sync::mpsc::channel::<Bytes>(PIECES_AHEAD);
     tokio::task::spawn_blocking(move || {
         let mut piece = Vec::with_capacity(PIECE);
-        app.store.tell_everything(|line| {
+        app.store.tell_everything(is_newest, |line| {
             piece.extend_from_slice(&to_json(line));
             piece.push(b'\n');
             let is_last = matches!(line, Line::End { .. });

@@ -39,6 +39,12 @@ impl Kept {
     fn end(&self) -> Spot {
         Spot { age: self.age, next: self.first + self.news.len() as u64 }
     }
+
+    /// How much of what is kept comes before a spot; `None` if it is not known any more what comes after.
+    fn skipped(&self, spot: Spot) -> Option<usize> {
+        let is_known = spot.age == self.age && (self.first..=self.end().next).contains(&spot.next);
+        is_known.then(|| usize::try_from(spot.next - self.first).ok()).flatten()
+    }
 }
 
 impl Feed {
@@ -77,13 +83,15 @@ impl Feed {
         self.kept().end()
     }
 
+    /// Whether it is known what came after a spot.
+    pub(super) fn knows(&self, spot: Spot) -> bool {
+        self.kept().skipped(spot).is_some()
+    }
+
     /// What came after a spot, and the spot behind it; `None` if that is not known any more.
     pub(super) fn since(&self, spot: Spot) -> Option<(Vec<News>, Spot)> {
         let kept = self.kept();
-        if spot.age != kept.age || spot.next > kept.end().next {
-            return None;
-        }
-        let skipped = usize::try_from(spot.next.checked_sub(kept.first)?).ok()?;
+        let skipped = kept.skipped(spot)?;
         let news: Vec<_> = kept.news.iter().skip(skipped).take(MOST_AT_ONCE).cloned().collect();
         let behind = Spot { next: spot.next + news.len() as u64, ..spot };
         Some((news, behind))

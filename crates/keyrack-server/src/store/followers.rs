@@ -1,5 +1,5 @@
 //! Processes that follow this one over HTTP, and verify by themselves. Each is on the list of nodes, and its lease comes from a committed
-//! write as any node's does; this process writes it on its behalf.
+//! write as any node's does; this process writes it on its behalf (`heard.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +8,24 @@ use keyrack::feed::{Line, News, Told};
 
 use super::feed::{MOST_AT_ONCE, Spot};
 use super::membership::lease_of_follower;
-use super::{Beat, Need, Store, StoreError, sql};
+use super::{Beat, LEASE, Need, Store, StoreError, sql};
 
 /// How long a follower waits for news: as long as a node between two heartbeats.
 const PATIENCE: Duration = super::HEARTBEAT;
 
 impl Store {
-    /// Everything a follower must know at first, line by line, until `each` has had enough. Takes a while: call it where blocking is allowed.
-    pub fn tell_everything(&self, mut each: impl FnMut(&Line) -> bool) {
+    /// Hears from the store, so that nothing is missing here that was committed before; false if it cannot be heard from.
+    pub async fn is_newest(self: &Arc<Self>) -> bool {
+        !self.is_shared() || self.look(self.clock.uptime(), LEASE).await.is_ok()
+    }
+
+    /// Everything a follower must know at first, line by line, until `each` has had enough. `is_newest` as that says. Takes a while: call
+    /// it where blocking is allowed.
+    pub fn tell_everything(&self, is_newest: bool, mut each: impl FnMut(&Line) -> bool) {
         let index = self.verifier.index();
         // Before anything is looked at: what changes meanwhile comes as news.
         let (seq, spot) = (index.position(), self.in_force.feed.end());
-        if !each(&Line::Begin { cursor: self.cursor(seq, spot), seq, keys: index.len() }) {
+        if !each(&Line::Begin { cursor: self.cursor(seq, spot), seq, keys: index.len(), is_newest }) {
             return;
         }
         let mut lines = 0;
@@ -52,10 +58,14 @@ impl Store {
         (asked, version): (i64, String),
     ) -> Result<Told, StoreError> {
         let nothing = Told { cursor: None, seq: 0, news: Vec::new(), lease: None };
-        let Some((known, spot)) = self.read_cursor(cursor) else { return Ok(nothing) };
+        let cursor = self.read_cursor(cursor);
+        // Before it is heard: what it knows may be of a log that is gone, and is no place in this one.
+        let Some((known, spot)) = cursor.filter(|(_, spot)| self.in_force.feed.knows(*spot)) else {
+            return Ok(nothing);
+        };
         let stale_limit = stale_limit.min(self.membership_limit());
         let stale_ms = i64::try_from(stale_limit.as_millis()).unwrap_or(i64::MAX);
-        let was_listed = self.hear(Beat { id, seq: known, beats: asked, stale_ms, version }).await?;
+        let was_listed = self.hear(Beat { id, seq: known, beats: asked, stale_ms, version }, spot).await?;
         if was_listed {
             let _came = tokio::time::timeout(PATIENCE, self.in_force.feed.more_than(spot)).await.is_ok();
         }
@@ -69,23 +79,12 @@ impl Store {
         Ok(Told { cursor: Some(self.cursor(seq, behind)), seq, news, lease })
     }
 
-    /// Writes that a follower is alive and how far it has come; false if it was not listed.
-    async fn hear(self: &Arc<Self>, beat: Beat) -> Result<bool, StoreError> {
-        let mut writing = self.begin_beside(Need::Ordinary).await?;
-        let on = writing.connection()?;
-        let was_listed = sql::beat(on, &beat).await?;
-        if !was_listed {
-            sql::enlist(on, &beat).await?;
-        }
-        writing.commit().await?;
-        Ok(was_listed)
-    }
-
     /// Takes a follower off the list that answers nothing any more.
     ///
     /// # Errors
     /// [`StoreError`]; others then wait for it until its lease is over.
     pub async fn forget_follower(self: &Arc<Self>, id: &str) -> Result<(), StoreError> {
+        self.membership.heard.forget(id);
         let mut writing = self.begin_beside(Need::Ordinary).await?;
         sql::leave(writing.connection()?, id).await?;
         writing.commit().await.map(|_| ())

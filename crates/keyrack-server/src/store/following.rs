@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::database::Connection;
-use super::{Store, StoreError, sql};
-use crate::audit::{Entry, NO_HASH};
+use super::{Store, StoreError, no_head, sql};
+use crate::audit::{Link, NO_HASH};
 use crate::kept::{Kind, Reference};
 use crate::policies::AppliedPolicy;
 use crate::stored_key::StoredKey;
@@ -33,20 +33,40 @@ impl Store {
     /// [`StoreError`] if it cannot be read; [`StoreError::Damaged`] if the log does not go on from where it was.
     pub(super) async fn catch_up(&self, on: &mut Connection) -> Result<i64, StoreError> {
         let mut followed = self.followed.lock().await;
-        loop {
-            let mut entries = sql::audit_entries_from(on, followed.seq, ENTRIES_AT_A_TIME).await?;
-            // The newest that is in force is read once more: a database that was put back has none, or another.
-            if followed.seq > 0 && !entries.first().is_some_and(|entry| entry.is_at(followed.seq, &followed.hash)) {
-                return Err(not_going_on(followed.seq));
-            }
-            entries.retain(|entry| entry.seq > followed.seq);
-            let Some(newest) = entries.last() else { return Ok(followed.seq) };
-            check_chain(&followed, &entries)?;
+        // Asked for while nothing else comes into force here, so that it is not older than what is.
+        match sql::audit_head(on).await? {
+            Some(head) => self.follow_to(on, &mut followed, &head).await,
+            None if followed.seq == 0 => Ok(0),
+            None => Err(no_head()),
+        }
+    }
+
+    /// The same up to a head that is known, for a transaction that has moved it already.
+    pub(super) async fn catch_up_to(&self, on: &mut Connection, head: &sql::Head) -> Result<i64, StoreError> {
+        let mut followed = self.followed.lock().await;
+        self.follow_to(on, &mut followed, head).await
+    }
+
+    /// What is in force is not read again: whether the log is still the same is told by its head, and by the hashes of what follows.
+    async fn follow_to(
+        &self,
+        on: &mut Connection,
+        followed: &mut Followed,
+        head: &sql::Head,
+    ) -> Result<i64, StoreError> {
+        if followed.seq > head.seq || followed.seq == head.seq && followed.hash != head.hash {
+            return Err(not_going_on(followed.seq));
+        }
+        while followed.seq < head.seq {
+            let links = sql::links_behind(on, followed.seq, ENTRIES_AT_A_TIME).await?;
+            check_chain(followed, &links)?;
+            let newest = links.last().ok_or_else(|| not_going_on(followed.seq))?;
             let newest = Followed { seq: newest.seq, hash: newest.hash.clone() };
-            self.apply_targets(on, &entries).await?;
+            self.apply_targets(on, &links).await?;
             self.verifier.index().set_position(newest.seq);
             *followed = newest;
         }
+        Ok(followed.seq)
     }
 
     /// What this process committed itself is in force already.
@@ -58,11 +78,15 @@ impl Store {
         }
     }
 
-    /// Brings into force what the targets of entries are now: that may be newer than the entries, never older.
-    async fn apply_targets(&self, on: &mut Connection, entries: &[Entry]) -> Result<(), StoreError> {
+    /// Brings into force what the targets of entries are now: that may be newer than the entries, never older. What only a newer program
+    /// knows has no effect here.
+    async fn apply_targets(&self, on: &mut Connection, links: &[Link]) -> Result<(), StoreError> {
         let mut targets: BTreeMap<Kind, Vec<i64>> = BTreeMap::new();
-        for Reference { kind, id } in entries.iter().map(|entry| entry.event.target) {
-            targets.entry(kind).or_default().push(id);
+        for link in links {
+            match link.target {
+                Some(Reference { kind, id }) => targets.entry(kind).or_default().push(id),
+                None => tracing::warn!(seq = link.seq, "a newer program changed something that this one does not know"),
+            }
         }
         for (kind, mut ids) in targets {
             ids.sort_unstable();
@@ -108,13 +132,13 @@ fn not_going_on(seq: i64) -> StoreError {
 }
 
 /// Every entry has the number after the one before, and its hash.
-fn check_chain(followed: &Followed, entries: &[Entry]) -> Result<(), StoreError> {
+fn check_chain(followed: &Followed, links: &[Link]) -> Result<(), StoreError> {
     let (mut seq, mut hash) = (followed.seq, followed.hash.as_slice());
-    for entry in entries {
-        if entry.seq != seq + 1 || !entry.is_chained_to(hash) {
+    for link in links {
+        if link.seq != seq + 1 || !link.is_chained_to(hash) {
             return Err(not_going_on(seq));
         }
-        (seq, hash) = (entry.seq, &entry.hash);
+        (seq, hash) = (link.seq, &link.hash);
     }
     Ok(())
 }
@@ -123,12 +147,12 @@ fn check_chain(followed: &Followed, entries: &[Entry]) -> Result<(), StoreError>
 mod tests {
     use super::*;
     use crate::actor::Actor;
-    use crate::audit::Event;
+    use crate::audit::{Entry, Event};
     use crate::clock::Timestamp;
     use crate::kept::Tenant;
 
-    fn chain(length: i64) -> Vec<Entry> {
-        let (mut entries, mut hash) = (Vec::new(), NO_HASH.to_vec());
+    fn chain(length: i64) -> Vec<Link> {
+        let (mut links, mut hash) = (Vec::new(), NO_HASH.to_vec());
         for seq in 1..=length {
             let event = Event {
                 actor: Actor::HOST,
@@ -142,9 +166,9 @@ mod tests {
             };
             let entry = Entry::chained(seq, Timestamp(seq), event, &hash);
             hash.clone_from(&entry.hash);
-            entries.push(entry);
+            links.push(Link::of(seq, entry.at, &entry.event.words(), entry.hash));
         }
-        entries
+        links
     }
 
     #[test]
@@ -156,7 +180,9 @@ mod tests {
         with_hole.remove(2);
         assert!(check_chain(&start, &with_hole).is_err());
         let mut rewritten = whole.clone();
-        rewritten[3].event.action = "key.revoke".to_owned();
+        let mut forged = rewritten[3].hash.clone();
+        forged[0] ^= 1;
+        rewritten[3].hash = forged;
         assert!(check_chain(&start, &rewritten).is_err());
         let elsewhere = Followed { seq: 2, hash: whole[2].hash.clone() };
         assert!(check_chain(&elsewhere, &whole[2..]).is_err(), "the hash is not that of change 2");

@@ -80,6 +80,11 @@ impl Group {
         receiver
     }
 
+    /// Tells everyone in it that nothing came of it, before it was to be committed.
+    pub(super) fn take_back(self) {
+        self.tell(&Err(StoreError::Conflict));
+    }
+
     /// Tells everyone in it how it ended.
     fn tell(self, outcome: &Outcome) {
         for waiting in self.waiting {
@@ -155,7 +160,7 @@ impl Store {
         }
         let known = sql::take_seqs(on, events.len() as i64).await?;
         if self.is_shared() && written.newest.is_none() && known.seq != begun_at {
-            self.certify(on, &written.relied_on, (begun_at, known.seq)).await?;
+            self.certify(on, &written.relied_on, (begun_at, &known)).await?;
         }
         let sum = self.sum_of(&known).filter(|_| self.is_authentic(&known));
         let damaged = || StoreError::Damaged { what: "the newest audit hash does not authenticate".to_owned() };
@@ -181,13 +186,13 @@ impl Store {
         &self,
         on: &mut Connection,
         relied_on: &ReliedOn,
-        (begun_at, last): (i64, i64),
+        (begun_at, head): (i64, &sql::Head),
     ) -> Result<(), StoreError> {
-        let changed = sql::targets_between(on, begun_at, last).await?;
+        let changed = sql::targets_between(on, begun_at, head.seq).await?;
         if relied_on.is_among(&changed) {
             return Err(StoreError::Conflict);
         }
-        self.catch_up(on).await?;
+        self.catch_up_to(on, head).await?;
         Ok(())
     }
 

@@ -60,10 +60,13 @@ pub(super) enum Age {
     NotInForce,
 }
 
+type Versions = HashMap<Reference, u32>;
+
 /// The state in force.
 pub(super) struct InForce {
     verifier: Arc<Verifier>,
-    versions: Mutex<HashMap<Reference, u32>>,
+    /// Held until what a version means is in force: two may bring the same thing into force at once, the writer and who follows the log.
+    versions: Mutex<Versions>,
     /// The documents that were applied, compiled. Many versions may have one.
     compiled: Mutex<Vec<(Arc<Document>, Arc<Policies>)>>,
     /// Of every project key, beside those of its own.
@@ -101,10 +104,15 @@ impl InForce {
 
     /// Forgets the versions of everything but keys, and the policies: [`InForce::reset`] says all of it again.
     pub(super) fn forget(&self) {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut versions = self.versions();
+        versions.clear();
         self.verifier.set_policies(PolicySet::builtin());
         self.documents().clear();
         self.feed.begin_anew();
+    }
+
+    fn versions(&self) -> std::sync::MutexGuard<'_, Versions> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn documents(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, Option<Arc<Document>>>> {
@@ -140,9 +148,11 @@ impl InForce {
             }
             Effect::Policy(version, document) => self.apply_policy(*version, document),
             Effect::Other { reference, version, is_live, is_suspended } => {
-                if !self.keep_version(*reference, is_live.then_some(*version)) {
+                let mut versions = self.versions();
+                if !keep_version(&mut versions, *reference, is_live.then_some(*version)) {
                     return Ok(());
                 }
+                drop(versions);
                 match organization(reference) {
                     Some(id) => self.set_suspended(id, *is_suspended),
                     // Its keys were revoked one by one; one whose row was hidden meanwhile dies here.
@@ -176,7 +186,8 @@ impl InForce {
                 return self.refuse(reference);
             }
         };
-        if self.keep_version(reference, Some(POLICY_ROW_VERSION)) {
+        let mut versions = self.versions();
+        if keep_version(&mut versions, reference, Some(POLICY_ROW_VERSION)) {
             self.verifier.set_policies(self.verifier.policies().followed_by(version, policies));
             self.documents().insert(version.0, Some(Arc::clone(document)));
             self.feed.add(|| policy_news(version.0, Some(document)));
@@ -192,18 +203,6 @@ impl InForce {
         let policies = Arc::new(Policies::compile(document)?);
         compiled.push((Arc::clone(document), Arc::clone(&policies)));
         Ok(policies)
-    }
-
-    /// Keeps the version of something, or that it is over. False if a newer one is in force.
-    fn keep_version(&self, reference: Reference, version: Option<u32>) -> bool {
-        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_newer = version.is_none() || versions.get(&reference).copied() <= version;
-        match version {
-            Some(version) if is_newer => drop(versions.insert(reference, version)),
-            Some(_) => {}
-            None => drop(versions.remove(&reference)),
-        }
-        is_newer
     }
 
     /// Whether a row is in force, or will be once `pending` are.
@@ -252,13 +251,14 @@ impl InForce {
     }
 
     fn version_of(&self, reference: Reference) -> Option<u32> {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(&reference).copied()
+        self.versions().get(&reference).copied()
     }
 
     /// Takes what has no row that can be used out of force: a key is dead, and so are the keys of a project; the keys of an
     /// organization do not pass, a membership is refused; of a policy nobody can tell what it says.
     pub(super) fn refuse(&self, reference: Reference) {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner).remove(&reference);
+        let mut versions = self.versions();
+        versions.remove(&reference);
         match reference.kind {
             Kind::Organization => {
                 if let Some(id) = organization(&reference) {
@@ -310,6 +310,17 @@ impl InForce {
     }
 }
 
+/// Keeps the version of something, or that it is over. False if a newer one is in force.
+fn keep_version(versions: &mut Versions, reference: Reference, version: Option<u32>) -> bool {
+    let is_newer = version.is_none() || versions.get(&reference).copied() <= version;
+    match version {
+        Some(version) if is_newer => drop(versions.insert(reference, version)),
+        Some(_) => {}
+        None => drop(versions.remove(&reference)),
+    }
+    is_newer
+}
+
 /// Rows of policies never change.
 const POLICY_ROW_VERSION: u32 = 1;
 
@@ -328,4 +339,76 @@ fn organization(reference: &Reference) -> Option<OrganizationId> {
 
 fn is_of_project(holder: Holder, id: i64) -> bool {
     matches!(holder, Holder::Project { project, .. } if i64::from(project.0) == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use keyrack::Index;
+
+    use super::*;
+
+    fn in_force() -> InForce {
+        let in_force = InForce::new(Arc::new(Verifier::new(Index::with_capacity(0))), Vec::new());
+        in_force.feed.begin_anew();
+        in_force
+    }
+
+    /// Two who bring changes into force at once, as the writer and who follows the log; what came of it is looked at after each round.
+    fn at_once(rounds: u32, one: impl Fn(u32) + Send + Sync, two: impl Fn(u32), look: impl Fn(u32)) {
+        let (begun, done) = (AtomicU32::new(0), AtomicU32::new(0));
+        let wait = |what: &AtomicU32, many| {
+            while what.load(Ordering::SeqCst) < many {
+                std::thread::yield_now();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..=rounds {
+                    wait(&begun, round);
+                    one(round);
+                    done.store(round, Ordering::SeqCst);
+                }
+            });
+            for round in 1..=rounds {
+                begun.store(round, Ordering::SeqCst);
+                two(round);
+                wait(&done, round);
+                look(round);
+            }
+        });
+    }
+
+    #[test]
+    fn the_newest_is_in_force_whoever_brought_it_there() {
+        const VERSIONS: u32 = 100;
+        let (in_force, next) = (in_force(), AtomicU32::new(1));
+        let reference = Reference { kind: Kind::Organization, id: 1 };
+        // Whoever comes first takes the next version; by the last one of a round it is suspended.
+        let apply = |round| {
+            let take = |version| (version <= round * VERSIONS).then_some(version + 1);
+            while let Ok(version) = next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take) {
+                let is_suspended = version % 2 == 0;
+                in_force.apply(&Effect::Other { reference, version, is_live: true, is_suspended }).unwrap();
+            }
+        };
+        let look = |round| assert_eq!(in_force.verifier.index().suspended(), [OrganizationId(1)], "round {round}");
+        at_once(300, apply, apply, look);
+    }
+
+    #[test]
+    fn no_policy_is_lost_to_another_that_comes_at_once() {
+        let in_force = in_force();
+        let document = Arc::new(Document::builtin());
+        let apply = |version| in_force.apply(&Effect::Policy(PolicyVersion(version), Arc::clone(&document))).unwrap();
+        let is_known = |version| in_force.verifier.policies().of_version(PolicyVersion(version)).is_some();
+        apply(1);
+        at_once(
+            300,
+            |round| apply(2 * round),
+            |round| apply(2 * round + 1),
+            |round| assert!(is_known(2 * round) && is_known(2 * round + 1), "round {round}"),
+        );
+    }
 }

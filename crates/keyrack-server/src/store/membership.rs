@@ -2,7 +2,8 @@
 //!
 //! A node renews its lease by a *committed write*: its heartbeat reads what was changed, says how far it has come, and commits. A read
 //! proves nothing, for a database that was cut off from its standby still answers reads. Whoever waits for a change to be everywhere
-//! therefore waits until each node on the list has come that far, or has been silent for longer than its lease can last.
+//! therefore waits until each node on the list has come that far, or has been silent for longer than its lease can last; and the list is
+//! one that was read after the change, in a heartbeat that was committed.
 //!
 //! Nothing here waits or asks what time it is, so all of it is simulated below, with clocks that go wrong and answers that get lost.
 
@@ -16,6 +17,7 @@ use keyrack::feed::Lease as Granted;
 use tokio::sync::Mutex;
 
 use super::database::Connection;
+use super::heard::Heard;
 use crate::clock::{Timestamp, Uptime};
 use crate::random::{Random, bytes};
 
@@ -88,8 +90,8 @@ pub enum Effective {
 pub struct Pending {
     /// Which one.
     pub node: String,
-    /// When it answers nothing any more unless it has the change.
-    pub until: Timestamp,
+    /// When it answers nothing any more unless it has the change; `None` if that is not known.
+    pub until: Option<Timestamp>,
 }
 
 /// This process among the others. Nothing of it is used where a store is one process's alone.
@@ -99,11 +101,21 @@ pub(super) struct Membership {
     pub(super) stale_limit: Duration,
     /// How many heartbeats were begun.
     begun: AtomicI64,
-    /// The connection of the heartbeat.
-    pub(super) heart: Mutex<Option<Connection>>,
+    pub(super) heart: Mutex<Heart>,
+    pub(super) heard: Heard,
     seen: Lock<Seen>,
-    /// The newest list, and when it was asked for: so that many who wait ask once.
-    pub(super) list: Mutex<(Uptime, Vec<Beat>)>,
+}
+
+/// What the heartbeats of this process leave behind.
+#[derive(Default)]
+pub(super) struct Heart {
+    pub(super) connection: Option<Connection>,
+    /// The log did not go on from where it was followed: no heartbeat before everything is loaded anew.
+    pub(super) is_astray: bool,
+    /// This process answers nothing any more.
+    pub(super) has_left: bool,
+    /// The newest list, and when whoever read it began: so that many who wait ask once.
+    pub(super) list: (Uptime, Vec<Beat>),
 }
 
 /// Each node's newest heartbeat and when it was first seen here.
@@ -119,8 +131,8 @@ impl Membership {
             stale_limit,
             begun: AtomicI64::new(0),
             heart: Mutex::default(),
+            heard: Heard::default(),
             seen: Lock::default(),
-            list: Mutex::new((Uptime(0), Vec::new())),
         }
     }
 

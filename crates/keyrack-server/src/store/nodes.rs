@@ -1,28 +1,43 @@
 //! Several processes on one store: how each takes its place, follows the log, and how a change finds out that all of them have it.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::database::Database;
-use super::database::Others;
-use super::membership::{Beat, Effective, HEARTBEAT, LEASE, Node, Pending, lease_of, silent_for_too_long, stale_limit};
-use super::{Need, Store, StoreError, former, sql};
+use tokio::time::timeout;
+use tracing::Instrument as _;
+
+use super::database::{Database, Others};
+use super::membership::{
+    Beat, Effective, HEARTBEAT, Heart, LEASE, Node, Pending, lease_of, silent_for_too_long, stale_limit,
+};
+use super::{DatabaseError, Need, Store, StoreError, former, sql};
 use crate::clock::{Timestamp, Uptime};
 
 /// Heartbeats are at least so far apart, however much is changed.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
-/// How often somebody who waits looks again.
+/// How far apart they are at the most while everything has to be loaded anew and cannot be.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How soon somebody who waits looks again at first, and how often he does at least.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const LOOK_AGAIN_AT_LEAST: Duration = Duration::from_millis(100);
+/// How long he looks even if he does not want to wait.
+const SHORTEST_LOOK: Duration = Duration::from_millis(500);
+/// How long the list may take for those who only want to see it.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Store {
     /// One heartbeat: brings into force what was changed, says so, and renews the lease.
     ///
     /// # Errors
-    /// [`StoreError`]; the lease is then as it was, and runs out.
-    async fn beat(&self) -> Result<(), StoreError> {
+    /// [`StoreError`]; the lease is then as it was, and runs out. If the log does not go on from where it was followed there is none any
+    /// more, until everything is loaded anew.
+    async fn beat(&self, heart: &mut Heart) -> Result<(), StoreError> {
         let members = &self.membership;
-        let mut heart = members.heart.lock().await;
+        if heart.is_astray || heart.has_left {
+            return Err(StoreError::Unavailable(DatabaseError::Closed));
+        }
         // Whatever fails leaves none behind: the next heartbeat opens one.
-        let mut connection = match heart.take().filter(|connection| !connection.is_broken()) {
+        let mut connection = match heart.connection.take().filter(|connection| !connection.is_broken()) {
             Some(connection) => connection,
             None => {
                 let mut connection = self.database.open_for_writing().await?;
@@ -33,30 +48,26 @@ impl Store {
         let began = self.clock.uptime();
         members.begin_beat();
         connection.begin_write().await?;
-        let seq = match self.catch_up(&mut connection).await {
-            Err(error @ StoreError::Damaged { .. }) => {
-                tracing::error!(%error, "the store is not the one that was followed; everything is loaded anew");
-                self.reload().await?;
-                self.catch_up(&mut connection).await?
-            }
-            outcome => outcome?,
-        };
-        let beat = members.own_beat(seq);
-        let was_listed = sql::beat(&mut connection, &beat).await?;
-        if !was_listed {
-            sql::enlist(&mut connection, &beat).await?;
+        let caught_up = self.catch_up(&mut connection).await;
+        if let Err(error @ StoreError::Damaged { .. }) = &caught_up {
+            tracing::error!(%error, "the store is not the one that was followed: nothing is answered before it is loaded anew");
+            heart.is_astray = true;
+            self.verifier.index().distrust();
         }
+        let beat = members.own_beat(caught_up?);
+        let was_listed = sql::beat(&mut connection, &beat).await?;
         let list = sql::nodes(&mut connection).await?;
         connection.commit(Others::NeedNotKnow).await?;
         if let Some(lease) = lease_of(began, was_listed, members.stale_limit) {
             self.verifier.index().renew(lease);
         }
+        heart.list = (began, list.clone());
         for beat in silent_for_too_long(members.judge(list, self.clock.uptime())) {
             if sql::strike_off(&mut connection, &beat.id, beat.beats).await? {
                 tracing::warn!(node = beat.id, "a node was silent for longer than its lease, and is off the list");
             }
         }
-        *heart = Some(connection);
+        heart.connection = Some(connection);
         Ok(())
     }
 
@@ -71,22 +82,26 @@ impl Store {
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%error, "the next start will not know which node this was"),
             }
+            let mut heart = self.membership.heart.lock().await;
             // The first lists this node, the second is its lease.
-            self.beat().await?;
-            self.beat().await?;
+            self.beat(&mut heart).await?;
+            self.beat(&mut heart).await?;
         }
         Ok(())
     }
 
     /// Follows the store for as long as it is polled: a heartbeat now and then, and soon after every change of another process.
-    pub async fn follow(self: &std::sync::Arc<Self>) {
+    pub async fn follow(self: &Arc<Self>) {
         if !self.is_shared() {
             return self.strike_off_followers().await;
         }
-        let mut is_well = true;
+        let (mut is_well, mut pause) = (true, SHORTEST_PAUSE);
         loop {
             self.database.hint(HEARTBEAT).await;
-            let outcome = self.beat().await;
+            let mut heart = self.membership.heart.lock().await;
+            let was_astray = heart.is_astray;
+            let outcome = if was_astray { self.find_the_way(&mut heart).await } else { self.beat(&mut heart).await };
+            drop(heart);
             match &outcome {
                 Ok(()) if !is_well => tracing::info!("the store is followed again"),
                 Err(error) if is_well => {
@@ -95,12 +110,25 @@ impl Store {
                 Ok(()) | Err(_) => {}
             }
             is_well = outcome.is_ok();
-            tokio::time::sleep(SHORTEST_PAUSE).await;
+            // To load everything is much work, for the database too.
+            let is_still_astray = was_astray && !is_well;
+            pause = if is_still_astray { (pause * 2).clamp(HEARTBEAT, LONGEST_PAUSE) } else { SHORTEST_PAUSE };
+            tokio::time::sleep(pause).await;
         }
     }
 
+    /// Loads everything anew, after the log did not go on from where it was followed.
+    async fn find_the_way(&self, heart: &mut Heart) -> Result<(), StoreError> {
+        let outcome = self.reload().await;
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "the store cannot be loaded anew, and until it is nothing is answered; trying again soon");
+        }
+        heart.is_astray = outcome.is_err();
+        outcome.map(|_loaded| ())
+    }
+
     /// Where there are no heartbeats: takes followers off the list that were silent for longer than their leases.
-    async fn strike_off_followers(self: &std::sync::Arc<Self>) {
+    async fn strike_off_followers(self: &Arc<Self>) {
         loop {
             tokio::time::sleep(LEASE).await;
             let outcome = self.strike_off_expired().await;
@@ -110,10 +138,17 @@ impl Store {
         }
     }
 
-    async fn strike_off_expired(self: &std::sync::Arc<Self>) -> Result<(), StoreError> {
-        for beat in silent_for_too_long(self.nodes().await?) {
+    async fn strike_off_expired(self: &Arc<Self>) -> Result<(), StoreError> {
+        let rows = self.listed_rows().await?;
+        let heard = self.membership.heard.latest(rows.clone());
+        for beat in silent_for_too_long(self.membership.judge(heard, self.clock.uptime())) {
+            // From here on it must be listed anew, which changes its row.
+            if !self.membership.heard.forget_silent(&beat) {
+                continue;
+            }
+            let in_row = rows.iter().find(|row| row.id == beat.id).map_or(beat.beats, |row| row.beats);
             let mut writing = self.begin(Need::Ordinary).await?;
-            let is_off = sql::strike_off(writing.connection()?, &beat.id, beat.beats).await?;
+            let is_off = sql::strike_off(writing.connection()?, &beat.id, in_row).await?;
             writing.commit().await?;
             if is_off {
                 tracing::warn!(node = beat.id, "a follower was silent for longer than its lease, and is off the list");
@@ -146,13 +181,14 @@ impl Store {
             return Ok(());
         }
         self.verifier.index().distrust();
+        self.membership.heart.lock().await.has_left = true;
         self.strike(&self.membership.id).await
     }
 
     /// Takes a node off the list that answers nothing any more.
     async fn strike(&self, id: &str) -> Result<(), StoreError> {
         let mut heart = self.membership.heart.lock().await;
-        let mut connection = match heart.take().filter(|connection| !connection.is_broken()) {
+        let mut connection = match heart.connection.take().filter(|connection| !connection.is_broken()) {
             Some(connection) => connection,
             None => self.database.open_for_writing().await?,
         };
@@ -162,9 +198,9 @@ impl Store {
     /// The nodes that are listed, as they are seen from here.
     ///
     /// # Errors
-    /// [`StoreError`] if they cannot be read.
-    pub async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
-        let list = self.list_since(self.clock.uptime()).await?;
+    /// [`StoreError`] if they cannot be told.
+    pub async fn nodes(self: &Arc<Self>) -> Result<Vec<Node>, StoreError> {
+        let list = self.look(self.clock.uptime(), DATABASE_PATIENCE).await?;
         let mut nodes = self.membership.judge(list, self.clock.uptime());
         if !self.is_shared() {
             // Only followers are on the list.
@@ -174,52 +210,80 @@ impl Store {
         Ok(nodes)
     }
 
-    /// A list that was asked for no earlier than that.
+    /// A list whose reading began after a moment. Where others write to the store it is one that a heartbeat read, and committed.
     async fn list_since(&self, moment: Uptime) -> Result<Vec<Beat>, StoreError> {
-        let mut list = self.membership.list.lock().await;
-        if list.0 <= moment {
-            let asked = self.clock.uptime();
-            let mut finder = self.finders.acquire().await?;
-            *list = (asked, sql::nodes(&mut finder).await?);
+        let mut heart = self.membership.heart.lock().await;
+        if heart.list.0 <= moment {
+            if self.is_shared() {
+                self.beat(&mut heart).await?;
+            } else {
+                let began = self.clock.uptime();
+                heart.list = (began, self.membership.heard.latest(self.listed_rows().await?));
+            }
         }
-        Ok(list.1.clone())
+        Ok(heart.list.1.clone())
+    }
+
+    async fn listed_rows(&self) -> Result<Vec<Beat>, StoreError> {
+        Ok(sql::nodes(&mut *self.finders.acquire().await?).await?)
+    }
+
+    /// The same for who waits no longer than `patience`. In a task of its own, so that he does not end a heartbeat in the middle.
+    pub(super) async fn look(self: &Arc<Self>, moment: Uptime, patience: Duration) -> Result<Vec<Beat>, StoreError> {
+        let store = Arc::clone(self);
+        let looking = tokio::spawn(async move { store.list_since(moment).await }.in_current_span());
+        let late = || StoreError::Unavailable(DatabaseError::Late(patience));
+        timeout(patience, looking).await.map_err(|_elapsed| late())?.unwrap_or_else(|_died| Err(late()))
     }
 
     /// Waits until every node has a change that was committed, or answers nothing any more; no longer than `patience`.
-    pub async fn await_everywhere(&self, seq: i64, patience: Duration) -> Effective {
-        let committed = self.clock.uptime();
-        let waited = || Duration::from_micros(self.clock.uptime().microseconds_since(committed));
+    pub async fn await_everywhere(self: &Arc<Self>, seq: i64, patience: Duration) -> Effective {
+        let (asked, committed) = (Instant::now(), self.clock.uptime());
+        let (mut moment, mut pause) = (committed, LOOK_AGAIN);
         loop {
-            let nodes = match self.list_since(self.clock.uptime()).await {
-                Ok(list) => self.membership.judge(list, self.clock.uptime()),
+            let rest = patience.saturating_sub(asked.elapsed());
+            let looked = self.look(std::mem::replace(&mut moment, self.clock.uptime()), rest.max(SHORTEST_LOOK)).await;
+            let now = self.clock.uptime();
+            let waited = Duration::from_micros(now.microseconds_since(committed));
+            let pending = match looked {
+                Ok(list) => {
+                    let mut nodes = self.membership.judge(list, now);
+                    nodes.retain(|node| !node.is_done_with(seq, waited));
+                    if nodes.is_empty() {
+                        return Effective::All;
+                    }
+                    nodes.iter().map(|node| self.pending_for(node, waited)).collect()
+                }
+                // Nobody knows who came meanwhile.
                 Err(error) => {
                     tracing::warn!(%error, seq, "cannot see how far a change has reached");
-                    self.membership.known(self.clock.uptime())
+                    self.others()
                 }
             };
-            let waited = waited();
-            let pending: Vec<_> = nodes.into_iter().filter(|node| !node.is_done_with(seq, waited)).collect();
-            if pending.is_empty() {
-                return Effective::All;
+            let rest = patience.saturating_sub(asked.elapsed());
+            if rest.is_zero() {
+                return Effective::Partial(pending);
             }
-            if waited >= patience {
-                return Effective::Partial(pending.iter().map(|node| self.pending(node)).collect());
-            }
-            tokio::time::sleep(LOOK_AGAIN.min(patience.saturating_sub(waited))).await;
+            tokio::time::sleep(pause.min(rest)).await;
+            pause = (pause * 2).min(LOOK_AGAIN_AT_LEAST);
         }
     }
 
-    /// How far a change has reached of which no other node can have heard.
+    /// How far a change has reached of which no other node can have heard: others may come at any time, and go on as if there were none.
     pub(super) fn known_reach(&self) -> Effective {
-        let others = self.membership.known(self.clock.uptime()).into_iter().filter(|node| !node.is_own);
-        let pending: Vec<_> = others.map(|node| self.pending(&node)).collect();
-        if pending.is_empty() { Effective::All } else { Effective::Partial(pending) }
+        Effective::Partial(self.others())
     }
 
-    fn pending(&self, node: &Node) -> Pending {
-        let rest = stale_limit(&node.beat).saturating_sub(node.silent);
+    fn others(&self) -> Vec<Pending> {
+        let others = self.membership.known(self.clock.uptime()).into_iter().filter(|node| !node.is_own);
+        others.map(|node| Pending { node: node.beat.id, until: None }).collect()
+    }
+
+    /// A node that does not have a change which was committed so long ago.
+    fn pending_for(&self, node: &Node, waited: Duration) -> Pending {
+        let rest = stale_limit(&node.beat).saturating_sub(waited);
         let rest = i64::try_from(rest.as_micros()).unwrap_or(i64::MAX);
-        Pending { node: node.beat.id.clone(), until: Timestamp(self.clock.now().0.saturating_add(rest)) }
+        Pending { node: node.beat.id.clone(), until: Some(Timestamp(self.clock.now().0.saturating_add(rest))) }
     }
 }
 

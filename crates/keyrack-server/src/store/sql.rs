@@ -12,11 +12,11 @@ mod usage;
 use std::future::Future;
 
 pub(super) use self::audit::{
-    Head, audit_entries_from, audit_head, entry_of, for_each_audit_entry, insert_audit_entries, insert_audit_head,
+    Head, audit_head, entry_of, for_each_audit_entry, insert_audit_entries, insert_audit_head, links_behind,
     set_audit_head, take_seqs, targets_between,
 };
 pub(super) use self::keys::{count_live_keys, key_ever, live_keys};
-pub(super) use self::nodes::{beat, enlist, leave, nodes, strike_off};
+pub(super) use self::nodes::{beat, leave, nodes, strike_off};
 pub(super) use self::pages::{anchor_of, key_of_member, page};
 pub(super) use self::policies::public_keys;
 pub(super) use self::replies::{delete_expired_replies, insert_reply, reply};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use super::database::{Connection, DatabaseError};
 use super::group::{Group, Written};
@@ -49,7 +50,7 @@ impl WriterState {
 
     pub(super) async fn close(&mut self) {
         self.is_closed = true;
-        self.group = Group::default();
+        std::mem::take(&mut self.group).take_back();
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
         {
@@ -60,7 +61,7 @@ impl WriterState {
     /// Gives up the connection and what was not committed on it: the database rolls it back, and who waits hears that nothing came of it.
     fn give_up(&mut self) {
         self.connection = None;
-        self.group = Group::default();
+        std::mem::take(&mut self.group).take_back();
         self.is_at_work = false;
     }
 }
@@ -77,14 +78,25 @@ impl Turn {
         self.writer.connection.as_mut().ok_or(StoreError::Unavailable(DatabaseError::Closed))
     }
 
-    /// Commits what waits.
-    async fn commit_group(&mut self, store: &Store) -> Result<i64, StoreError> {
-        self.writer.is_at_work = true;
-        let group = std::mem::take(&mut self.writer.group);
-        let (outcome, is_usable) = store.commit_group(self.connection()?, group).await;
-        self.writer.is_at_work = !is_usable;
-        outcome
+    /// Commits what waits, in a task of its own that has the turn until it is done: others wait for the same, whatever becomes of who
+    /// commits it.
+    async fn commit_group(mut self, store: &Arc<Store>) -> Result<(Self, i64), StoreError> {
+        let store = Arc::clone(store);
+        let committing = async move {
+            let group = std::mem::take(&mut self.writer.group);
+            self.writer.is_at_work = true;
+            let (outcome, is_usable) = store.commit_group(self.connection()?, group).await;
+            self.writer.is_at_work = !is_usable;
+            store.settle_if_open(&outcome);
+            outcome.map(|seq| (self, seq))
+        };
+        tokio::spawn(committing.in_current_span()).await.unwrap_or_else(|_died| Err(unknown()))
     }
+}
+
+/// What is known of a change when whoever committed it is gone without a word.
+const fn unknown() -> StoreError {
+    StoreError::OutcomeUnknown(DatabaseError::Closed)
 }
 
 impl Drop for Turn {
@@ -119,9 +131,7 @@ impl Store {
     pub async fn begin(self: &Arc<Self>, need: Need) -> Result<Writing, StoreError> {
         let mut turn = self.admit(need).await?;
         if !turn.writer.group.is_empty() {
-            let outcome = turn.commit_group(self).await;
-            self.settle_if_open(&outcome);
-            outcome?;
+            (turn, _) = turn.commit_group(self).await?;
         }
         self.writing(need, turn).await
     }
@@ -186,7 +196,7 @@ impl Store {
         let mut writing = self.begin_beside(Need::Revocation).await?;
         // A change that is one: SQLite does not write what stays the same.
         sql::next_id(writing.connection()?, "settlement").await?;
-        let (mut turn, _outcome) = writing.add_to_group();
+        let (turn, _outcome) = writing.add_to_group();
         turn.commit_group(self).await.map(|_| ())
     }
 
@@ -259,20 +269,19 @@ impl Writing {
             drop(turn);
             tokio::select! {
                 biased;
-                outcome = &mut told => return outcome.unwrap_or(Err(StoreError::Conflict)),
+                outcome = &mut told => return outcome.unwrap_or_else(|_gone| Err(unknown())),
                 next = store.turn(need) => turn = next,
             }
             match told.try_recv() {
                 // Nobody has committed it.
                 Err(TryRecvError::Empty) => {}
-                Err(TryRecvError::Closed) => return Err(StoreError::Conflict),
+                Err(TryRecvError::Closed) => return Err(unknown()),
                 Ok(outcome) => return outcome,
             }
         }
-        let outcome = turn.commit_group(&store).await;
-        store.settle_if_open(&outcome);
-        outcome
+        turn.commit_group(&store).await.map(|(_turn, seq)| seq)
     }
+
     /// Takes back what was written. What it was read beside is committed, so that the reason for this holds; what comes back is how far
     /// the log goes then.
     ///
@@ -280,7 +289,7 @@ impl Writing {
     /// [`StoreError::Conflict`] if that came to nothing, and this is worth another try.
     pub async fn abandon(mut self) -> Result<i64, StoreError> {
         if self.is_shared() {
-            self.undo_part().await?;
+            self = self.undo_part().await?;
         } else if self.connection()?.roll_back().await.is_ok() {
             self.turn.writer.is_at_work = false;
         }
@@ -291,27 +300,27 @@ impl Writing {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn start_over(&mut self) -> Result<(), StoreError> {
+    pub async fn start_over(mut self) -> Result<Self, StoreError> {
         if self.is_shared() {
-            self.undo_part().await?;
+            self = self.undo_part().await?;
         } else {
             self.connection()?.roll_back().await?;
         }
         self.own = Written::default();
         self.narrows = false;
-        self.open().await
+        self.open().await?;
+        Ok(self)
     }
 
     /// Takes this change out of the transaction, and commits what others wrote there.
-    async fn undo_part(&mut self) -> Result<(), StoreError> {
+    async fn undo_part(mut self) -> Result<Self, StoreError> {
         if self.connection()?.roll_back_part().await.is_err() {
             return Err(StoreError::Conflict);
         }
-        let outcome = self.turn.commit_group(&self.store).await;
-        self.store.settle_if_open(&outcome);
-        let seq = outcome.map_err(|_told_to_those_who_wait| StoreError::Conflict)?;
-        self.position = self.position.max(seq);
-        Ok(())
+        let (turn, seq) =
+            self.turn.commit_group(&self.store).await.map_err(|_told_to_those_who_wait| StoreError::Conflict)?;
+        let position = self.position.max(seq);
+        Ok(Self { turn, position, ..self })
     }
 
     fn add_to_group(mut self) -> (Turn, oneshot::Receiver<Result<i64, StoreError>>) {

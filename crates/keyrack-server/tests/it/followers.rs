@@ -248,6 +248,33 @@ fn a_follower_outlives_its_server_for_as_long_as_it_may_and_finds_it_again() {
 }
 
 #[test]
+fn a_server_that_was_put_back_is_followed_as_it_is_now() {
+    let mut server = Installation::new(None, None);
+    let (_, follower_key) = server.follower_key();
+    let (_, kept) = server.create(&json!({"name": "kept"}));
+    server.server = None;
+    let backup = tempfile::tempdir().unwrap();
+    let files = ["keyrack.db", "keyrack.db-wal", "keyrack.db-shm"];
+    let copy = |from: &Path, to: &Path| {
+        for file in files {
+            std::fs::remove_file(to.join(file)).ok();
+            std::fs::copy(from.join(file), to.join(file)).ok();
+        }
+    };
+    copy(server.dir.path(), backup.path());
+    server.start();
+    let follower = server.follow(&follower_key).start().unwrap();
+    let lost: Vec<_> = (0..3).map(|_| server.create(&json!({"name": "lost"})).1).collect();
+    assert!(soon(|| passes(&follower, &lost[2], 0) == Some(true)));
+    server.server = None;
+    copy(backup.path(), server.dir.path());
+    server.start();
+    let is_as_it_is = || passes(&follower, &lost[2], 0) == Some(false) && follower.trouble().is_none();
+    assert!(soon(is_as_it_is), "{:?}", follower.trouble());
+    assert_eq!(passes(&follower, &kept, 0), Some(true));
+}
+
+#[test]
 fn a_follower_key_does_that_and_nothing_else() {
     let server = Installation::new(None, None);
     let (id, follower_key) = server.follower_key();

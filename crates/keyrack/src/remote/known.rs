@@ -28,9 +28,9 @@ impl Known {
             let line = lines.next().ok_or(RemoteError::CutOff)?.map_err(|_broken| RemoteError::CutOff)?;
             serde_json::from_str(&line).map_err(|_other| RemoteError::CutOff)
         };
-        let Line::Begin { cursor, seq, keys } = next()? else { return Err(RemoteError::CutOff) };
+        let Line::Begin { cursor, seq, keys, is_newest } = next()? else { return Err(RemoteError::CutOff) };
         // What is not in it dies here for ever, so it must not come from a server that only lags.
-        if seq < index.position() {
+        if seq < index.position() && !is_newest {
             return Err(RemoteError::Behind { seq, known: index.position() });
         }
         index.reserve(keys)?;

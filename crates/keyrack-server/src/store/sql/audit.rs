@@ -2,7 +2,7 @@
 
 use super::{Connection, DatabaseError, Row, Statement};
 use crate::actor::{Actor, ActorKind};
-use crate::audit::{Entry, Event};
+use crate::audit::{Entry, Event, Link, Words};
 use crate::clock::Timestamp;
 use crate::kept::{Kind, Reference, Tenant};
 use crate::store::StoreError;
@@ -119,20 +119,30 @@ pub(in crate::store) async fn for_each_audit_entry(
         .await
 }
 
-/// So many entries from one on at most, that one included, in order.
-pub(in crate::store) async fn audit_entries_from(
+/// So many entries behind one at most, in order, as far as the log is followed by them.
+pub(in crate::store) async fn links_behind(
     on: &mut Connection,
-    from: i64,
+    after: i64,
     most: i64,
-) -> Result<Vec<Entry>, StoreError> {
-    let entries = Statement::new(concat!(
-        "SELECT ",
-        entry_columns!(),
-        " FROM audit_events WHERE seq >= $1 ORDER BY seq LIMIT $2"
-    ));
-    let damaged = || StoreError::Damaged { what: format!("an audit entry from {from} on cannot be read") };
-    let rows = entries.bind(from).bind(most).fetch_all(on).await?;
-    rows.iter().map(|row| entry_of(row).ok_or_else(damaged)).collect()
+) -> Result<Vec<Link>, StoreError> {
+    let entries =
+        Statement::new(concat!("SELECT ", entry_columns!(), " FROM audit_events WHERE seq > $1 ORDER BY seq LIMIT $2"));
+    let damaged = || StoreError::Damaged { what: format!("an audit entry after {after} cannot be read") };
+    let rows = entries.bind(after).bind(most).fetch_all(on).await?;
+    rows.iter().map(|row| link_of(row).map_err(|_other| damaged())).collect()
+}
+
+fn link_of(row: &Row) -> Result<Link, DatabaseError> {
+    let words = Words {
+        actor: (row.try_get("actor_kind")?, row.try_get("actor_id")?),
+        action: row.try_get("action")?,
+        target: (row.try_get("target_kind")?, row.try_get("target_id")?),
+        target_version: row.try_get("target_version")?,
+        tenant: Tenant { organization: row.try_get("organization_id")?, project: row.try_get("project_id")? },
+        change: (row.try_get("before_json")?, row.try_get("after_json")?),
+        request_id: row.try_get("request_id")?,
+    };
+    Ok(Link::of(row.try_get("seq")?, Timestamp(row.try_get("at")?), &words, row.try_get("hash")?))
 }
 
 /// Reads an entry.
@@ -154,18 +164,18 @@ pub(in crate::store) fn entry_of(row: &Row) -> Option<Entry> {
     Some(Entry { seq: row.try_get("seq").ok()?, at, event, hash: row.try_get("hash").ok()? })
 }
 
-/// What was changed after one change, up to another, in order.
+/// What was changed after one change, up to another, in order; of kinds that this program knows, for it goes by no others.
 pub(in crate::store) async fn targets_between(
     on: &mut Connection,
     after: i64,
     last: i64,
 ) -> Result<Vec<Reference>, StoreError> {
     let targets = Statement::new("SELECT target_kind, target_id FROM audit_events WHERE seq > $1 AND seq <= $2");
-    let read = |row: &Row| {
-        let kind = Kind::of_word(row.try_get("target_kind").ok()?)?;
-        Some(Reference { kind, id: row.try_get("target_id").ok()? })
-    };
-    let damaged = || StoreError::Damaged { what: format!("an audit entry after {after} cannot be read") };
     let rows = targets.bind(after).bind(last).fetch_all(on).await?;
-    rows.iter().map(|row| read(row).ok_or_else(damaged)).collect()
+    let mut known = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (kind, id) = (row.try_get("target_kind")?, row.try_get("target_id")?);
+        known.extend(Kind::of_word(kind).map(|kind| Reference { kind, id }));
+    }
+    Ok(known)
 }

@@ -130,6 +130,7 @@ fn a_revocation_without_the_database_is_kept_and_committed_when_it_is_back() {
     let revoked = revoked.json();
     assert_eq!((&revoked["id"], &revoked["durable"]), (&json!(made[0].id), &json!(false)));
     assert_eq!((&revoked["effective"], revoked["pending"].as_array().unwrap().len()), (&json!("partial"), 1));
+    assert!(revoked["pending"][0].get("until").is_none(), "the other goes on as long as it does not know: {revoked}");
     assert_eq!(cut.verify(&made[0].value, made[0].seq), Outcome::Denied, "it is dead here at once");
     assert_eq!(cut.verify(&made[1].value, made[1].seq), Outcome::Accepted, "the others live");
     assert_eq!(cluster.revoke(0, made[0].id, "wait=1").unwrap().status, 202, "whoever asks again is told the same");
@@ -146,4 +147,13 @@ fn a_revocation_without_the_database_is_kept_and_committed_when_it_is_back() {
         other.ask("GET", "/api/client/audit-events?action=key.revoke", &cluster.admin, None, &[]).unwrap().json();
     assert_eq!(events["results"][0]["target"]["id"], made[0].id);
     assert_eq!(events["results"][0]["actor"]["kind"], "secret_key", "by who asked for it");
+}
+
+#[test]
+fn a_revocation_that_only_one_node_can_know_of_is_never_said_to_be_everywhere() {
+    let (cluster, proxies) = behind_proxies(1, "--stale-limit=5m");
+    let made = cluster.create(0, "key").unwrap();
+    proxies[0].cut();
+    let revoked = cluster.revoke(0, made.id, "wait=1").unwrap();
+    assert_eq!((revoked.status, &revoked.json()["effective"]), (202, &json!("partial")), "{}", revoked.text);
 }

@@ -77,11 +77,11 @@ impl Database {
     fn beat(&mut self, beat: &Beat) -> bool {
         let was_listed = self.rows.contains_key(&beat.id);
         let row = self.rows.entry(beat.id.clone()).or_insert_with(|| beat.clone());
-        let is_later = row.beats < beat.beats;
+        let (is_later, is_longer) = (row.beats < beat.beats, row.stale_ms < beat.stale_ms);
         if is_later {
-            (row.seq, row.beats) = (beat.seq, beat.beats);
+            (row.seq, row.beats, row.stale_ms) = (beat.seq, beat.beats, row.stale_ms.max(beat.stale_ms));
         }
-        was_listed && is_later
+        was_listed && is_later && !is_longer
     }
 
     fn list(&self) -> Vec<Beat> {
@@ -374,7 +374,9 @@ impl World {
         let beat = process.beat();
         match process.follows {
             None => self.ask(number, Statement::ReadLog { began, turn }),
-            Some(server) => {
+            Some(_) => {
+                // Behind a proxy it may be another one every time.
+                let server = usize::try_from(self.below(SERVERS as u64)).unwrap();
                 if let Some(way) = self.way() {
                     let question = Question { follower: number, life, began, turn, known, beat };
                     self.at(server, way, Happening::Asked(question));
