@@ -173,16 +173,13 @@ pub(in crate::http) async fn apply(
 
 /// The version that a query asks for.
 fn asked_version(query: Option<&str>) -> Result<Option<PolicyVersion>, Problem> {
-    let mut asked = None;
-    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        if name != "version" {
-            let message = "This query value is not known here. There is version.";
-            return Err(Problem::param(Code::ParameterUnknown, "query", message));
-        }
-        let wrong = |_| Problem::param(Code::ParameterInvalidFormat, "version", "Send a whole number.");
-        asked = Some(PolicyVersion(value.parse().map_err(wrong)?));
+    let mut asked = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).filter(|(name, _)| name == "version");
+    let wrong = || Problem::param(Code::ParameterInvalidFormat, "version", "Send one whole number.");
+    match (asked.next(), asked.next()) {
+        (None, _) => Ok(None),
+        (Some((_, version)), None) => version.parse().map(|version| Some(PolicyVersion(version))).map_err(|_odd| wrong()),
+        (Some(_), Some(_)) => Err(wrong()),
     }
-    Ok(asked)
 }
 
 async fn gains(app: &App, new: &Policies) -> Result<Vec<Gain>, Problem> {
