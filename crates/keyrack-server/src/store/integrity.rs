@@ -10,11 +10,17 @@ use super::live_sum::LiveSum;
 use super::{Followed, Store, StoreError, Table, no_head, sql};
 use crate::audit;
 use crate::canonical::Canonical;
+use crate::clock::Uptime;
 use crate::kept::{Kept, Kind, Reference, Tenant};
 use crate::policies::AppliedPolicy;
 use crate::root_key::ROOT_KEY_VERSION;
 use crate::stored_key::StoredKey;
 use crate::tenancy::{Member, Organization, Project};
+
+/// After so many rows it is worth a look at the clock.
+const ROWS_TO_A_LOOK: u64 = 4_096;
+/// How often a load that takes long says how far it has come.
+const PROGRESS_INTERVAL_US: u64 = 1_000_000;
 
 /// How many keys entered the index, and how many were refused because they are not as Keyrack wrote them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,9 +118,13 @@ impl Store {
         mut each: impl FnMut(&K) + Send,
     ) -> Result<Read, StoreError> {
         let mut read = Read::default();
+        let mut last_told = self.clock.uptime();
         sql::for_each_live::<K>(on, |row| match self.authentic_form::<K>(row) {
             Ok((found, form)) => {
                 (read.rows, read.sum) = (read.rows + 1, read.sum.with(&self.summand_of(&form)));
+                if read.rows.is_multiple_of(ROWS_TO_A_LOOK) {
+                    self.tell_progress(K::NAME, read.rows, &mut last_told);
+                }
                 if !is_anew {
                     self.in_force.apply(&found.effect())?;
                 } else if self.in_force.reset(&found.effect())? {
@@ -131,6 +141,15 @@ impl Store {
         })
         .await?;
         Ok(read)
+    }
+
+    /// Says how far a long load has come, now and then.
+    fn tell_progress(&self, table: &str, rows: u64, last_told: &mut Uptime) {
+        let now = self.clock.uptime();
+        if now.microseconds_since(*last_told) >= PROGRESS_INTERVAL_US {
+            *last_told = now;
+            tracing::info!(table, rows, "loading");
+        }
     }
 
     /// The live rows do not add up. The audit log tells which are older than they should be, or gone; if that and the

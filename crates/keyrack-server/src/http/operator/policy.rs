@@ -177,7 +177,9 @@ fn asked_version(query: Option<&str>) -> Result<Option<PolicyVersion>, Problem> 
     let wrong = || Problem::param(Code::ParameterInvalidFormat, "version", "Send one whole number.");
     match (asked.next(), asked.next()) {
         (None, _) => Ok(None),
-        (Some((_, version)), None) => version.parse().map(|version| Some(PolicyVersion(version))).map_err(|_odd| wrong()),
+        (Some((_, version)), None) => {
+            version.parse().map(|version| Some(PolicyVersion(version))).map_err(|_odd| wrong())
+        }
         (Some(_), Some(_)) => Err(wrong()),
     }
 }
