@@ -107,7 +107,7 @@ impl Made {
 impl Node {
     pub(crate) fn start(&self) {
         let mut command = keyrack(self.dir.path());
-        command.args(["--database-url", &self.url, self.stale_limit]);
+        command.args(["--database-url", &self.url, self.stale_limit, "--metrics-listen", "127.0.0.1:0"]);
         if self.clock == Clock::Own {
             command.env("LD_PRELOAD", fake_time()).env("FAKETIME_TIMESTAMP_FILE", self.dir.path().join("clock"));
             command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
@@ -141,6 +141,13 @@ impl Node {
         }
         let line = server.greeting.lines().find_map(|line| line.strip_prefix("Verifying at "));
         Some(line.unwrap().trim().to_owned())
+    }
+
+    /// What an operator sees of it.
+    pub(crate) fn metrics(&self) -> String {
+        let greeting = self.server.read().unwrap().as_ref().unwrap().greeting.clone();
+        let url = greeting.lines().find_map(|line| line.strip_prefix("Metrics at ")).unwrap();
+        self.agent.get(url).call().unwrap().into_body().read_to_string().unwrap()
     }
 
     pub(crate) fn send(&self, request: ureq::http::Request<String>) -> Option<Reply> {

@@ -93,7 +93,11 @@ fn without_the_database_keys_pass_until_the_stale_limit_and_then_nothing_does() 
         match reply.status {
             200 => {
                 assert!(asked.duration_since(cut) < Duration::from_millis(4_100), "answered after {took:?}");
-                was_stale |= reply.headers.contains_key("x-keyrack-stale");
+                let is_stale = reply.headers.contains_key("x-keyrack-stale");
+                if is_stale && !was_stale {
+                    assert!(node.metrics().contains("\nkeyrack_lease{state=\"stale\"} 1\n"), "{}", node.metrics());
+                }
+                was_stale |= is_stale;
                 assert!(took < Duration::from_millis(2_500) || was_stale, "it does not say that it is stale");
             }
             _ => {
@@ -106,6 +110,7 @@ fn without_the_database_keys_pass_until_the_stale_limit_and_then_nothing_does() 
     }
     assert!(was_stale);
     assert_eq!(node.readiness().0, 503, "it answers nothing any more");
+    assert!(node.metrics().contains("\nkeyrack_lease{state=\"expired\"} 1\n"), "{}", node.metrics());
     let refused = node.ask("POST", KEYS, &cluster.admin, Some(&json!({"name": "x"})), &[]).unwrap();
     assert_eq!(refused.status, 503, "{}", refused.text);
     assert!(refused.headers.contains_key("retry-after"));
@@ -136,6 +141,8 @@ fn a_revocation_without_the_database_is_kept_and_committed_when_it_is_back() {
     assert_eq!(cluster.revoke(0, made[0].id, "wait=1").unwrap().status, 202, "whoever asks again is told the same");
     let unknown = cluster.revoke(0, 999, "wait=1").unwrap();
     assert_eq!(unknown.status, 503, "the database may know it: {}", unknown.text);
+
+    assert!(cut.metrics().contains("\nkeyrack_journal_revocations 1\n"), "{}", cut.metrics());
 
     // Killed before it could tell anybody.
     cut.kill();
