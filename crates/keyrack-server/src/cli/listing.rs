@@ -15,7 +15,8 @@ pub(super) struct Paging {
     #[arg(long, conflicts_with_all = ["limit", "cursor"])]
     all: bool,
     /// Begin where the page before ended: at its `nextCursor`
-    #[arg(long)]
+    // It may begin with `-`.
+    #[arg(long, allow_hyphen_values = true)]
     cursor: Option<String>,
 }
 
@@ -107,5 +108,16 @@ mod tests {
         );
         list.paging = Paging { all: true, ..Paging::default() };
         assert_eq!(list.query().page_of("/keys", None), "/keys?sort=name&q=a%26b%3D%C3%BC+c&limit=100");
+    }
+
+    #[test]
+    fn a_cursor_may_begin_with_a_hyphen() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            paging: Paging,
+        }
+        let line = <Line as clap::Parser>::try_parse_from(["list", "--cursor", "-zQ"]).unwrap();
+        assert_eq!(line.paging.cursor.as_deref(), Some("-zQ"));
     }
 }
