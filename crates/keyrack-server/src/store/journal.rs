@@ -137,17 +137,18 @@ impl Store {
         self.in_force.has_live(is_it)
     }
 
-    /// Revokes the key of that number that `is_it` picks without the database; whether that may be is for the caller to know. `None` if
-    /// there is none that lives, as far as this node knows.
+    /// Revokes the key of that number without the database, if `is_meant` says so; whether that may be is for the caller to know. `None`
+    /// if there is none that lives, as far as this node knows.
     ///
     /// # Errors
     /// [`StoreError::Full`] if it cannot be kept; the key lives on then.
     pub fn revoke_without_database(
         &self,
         key: KeyId,
-        is_it: impl Fn(&KeyRecord) -> bool,
+        is_meant: impl Fn(&KeyRecord) -> bool,
         by: &By,
     ) -> Result<Option<Effective>, StoreError> {
+        let is_it = |record: &KeyRecord| record.id == key && is_meant(record);
         if !self.in_force.has_live(&is_it) {
             // Who asks again is told the same.
             let is_kept = self.journal.open().iter().any(|death| death.key == key.0 && death.by().actor == by.actor);
