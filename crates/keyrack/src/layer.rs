@@ -199,10 +199,13 @@ fn credential(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     let not_found = |detail| Refusal::of(Code::NotFound, Some(detail));
     match (values.next(), values.next()) {
         (Some(_), Some(_)) => Err(not_found("credential_repeated")),
-        (Some(value), None) if !value.is_empty() => bearer(value.as_bytes()).map_err(|no_bearer| not_found(no_bearer.detail()))
-,
+        (Some(value), None) if !value.is_empty() => {
+            bearer(value.as_bytes()).map_err(|no_bearer| not_found(no_bearer.detail()))
+        }
         // An empty one is none.
-        (None | Some(_), None) | (None, Some(_)) => Err(Refusal { key_was_sent: false, ..not_found("credential_missing") }),
+        (None | Some(_), None) | (None, Some(_)) => {
+            Err(Refusal { key_was_sent: false, ..not_found("credential_missing") })
+        }
     }
 }
 

@@ -178,9 +178,13 @@ impl Limit {
     /// What is charged, if it is a rate.
     pub(crate) const fn rate(&self) -> Option<Rate> {
         match self.period {
-            Period::Seconds(_) => Some(Rate { interval: self.interval, burst: self.burst }),
+            Period::Seconds(_) => Some(self.pace()),
             Period::Calendar(_) => None,
         }
+    }
+
+    const fn pace(&self) -> Rate {
+        Rate { interval: self.interval, burst: self.burst }
     }
 
     /// The length of the period in seconds; of a quota, that of the window that `now` is in.
@@ -214,7 +218,7 @@ impl Limit {
     /// `at` is the limit's place among those of the key, for what is told of it.
     pub(crate) fn charge(&self, at: usize, cell: &AtomicU64, cost: u32, now: Now) -> Result<LimitState, LimitState> {
         match self.period {
-            Period::Seconds(_) => Rate { interval: self.interval, burst: self.burst }.charge(at, cell, cost, now),
+            Period::Seconds(_) => self.pace().charge(at, cell, cost, now),
             Period::Calendar(window) => charge_quota(at, cell, (self.limit, window), cost.into(), now),
         }
     }

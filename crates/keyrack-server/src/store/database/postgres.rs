@@ -27,11 +27,13 @@ pub(super) const BEGIN_WRITE: &str = "BEGIN; SET LOCAL lock_timeout = '4s'; \
 
 /// What is sent with a commit to those who listen. A hint that may be lost: nobody relies on it.
 const NOTIFY_AND_COMMIT: &str = "NOTIFY keyrack_changes; COMMIT";
-/// The server's time, in microseconds since 1970.
-pub(super) const TIME: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT) AS time";
 pub(super) const LISTEN: &str = "LISTEN keyrack_changes";
 
-/// How long one answer may take, but to what reads or writes a whole table. A commit that waits for a standby is not ended by any timeout of the server.
+/// The server's time, in microseconds since 1970.
+pub(super) const TIME: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT) AS time";
+
+/// How long one answer may take, but to what reads or writes a whole table. A commit that waits for a standby is not ended by any timeout
+/// of the server.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A connection to a server.
