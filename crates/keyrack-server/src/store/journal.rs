@@ -149,7 +149,7 @@ impl Store {
         by: &By,
     ) -> Result<Option<Effective>, StoreError> {
         let is_it = |record: &KeyRecord| record.id == key && is_meant(record);
-        if !self.in_force.has_live(&is_it) {
+        if !self.in_force.has_live(is_it) {
             // Who asks again is told the same.
             let is_kept = self.journal.open().iter().any(|death| death.key == key.0 && death.by().actor == by.actor);
             return Ok(is_kept.then(|| self.known_reach()));
