@@ -301,19 +301,28 @@ pub fn revoke_without_database(
             && place.holds(key.holder)
             && within.is_none_or(|within| Place::Beneath(within).holds(key.holder))
     };
-    if store.knows_a_live_key(|key| is_it(key) && !place.may_end(key)) {
+    let Some((digest, key)) = store.live_key(is_it) else {
+        // Who asks again is told the same.
+        return Ok(store.revoked_without_database(KeyId(id), by));
+    };
+    if !place.may_end(&key) {
         return Err(Refusal::SystemKey);
     }
-    Ok(store.revoke_without_database(KeyId(id), is_it, by)?)
+    Ok(Some(store.revoke_without_database(&digest, key.id, by)?))
 }
 
-/// Revokes a key that is dead already where it counts, and of which the database does not know that. Nobody is asked whether it may be:
-/// that was done, and is final.
+/// Revokes a key that is dead already where it counts, and of which the database does not know that: the one of that number, if by its
+/// digest `is_it` says so. Nobody is asked whether it may be: that was done, and is final.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn revoke_again(writing: &mut Writing, key: KeyId, by: &By) -> Result<(), StoreError> {
-    if let Some(key) = writing.living_row(key).await? {
+pub async fn revoke_again(
+    writing: &mut Writing,
+    key: KeyId,
+    is_it: impl Fn(&KeyDigest) -> bool,
+    by: &By,
+) -> Result<(), StoreError> {
+    if let Some(key) = writing.living_row(key).await?.filter(|key| is_it(&key.digest)) {
         put_to_death(writing, key, by).await?;
     }
     Ok(())
@@ -363,7 +372,7 @@ async fn put_to_death(writing: &mut Writing, before: StoredKey, by: &By) -> Resu
 
 /// A key that may be changed or revoked where it stands.
 async fn touchable(writing: &mut Writing, place: Place, id: i64) -> Result<StoredKey, Refusal> {
-    if writing.died_here(KeyId(id)) {
+    if writing.unheard_death(place, id).await?.is_some() {
         return Err(Refusal::NotFound);
     }
     in_reach(writing.find::<StoredKey>((place, id)).await?.ok_or(Refusal::NotFound)?, place)

@@ -175,7 +175,7 @@ pub struct LiveKey {
 impl News {
     /// That a key is dead.
     pub fn death(digest: &KeyDigest, id: KeyId) -> Self {
-        Self::Death { digest: hex(digest), id: id.0 }
+        Self::Death { digest: hex_of(digest), id: id.0 }
     }
 
     /// That a key lives.
@@ -197,7 +197,7 @@ impl News {
             burst: limit.window().is_none().then(|| limit.burst()),
         };
         Self::Key(Box::new(Key {
-            digest: hex(digest),
+            digest: hex_of(digest),
             id: record.id.0,
             version: record.version,
             kind: kind.prefix().to_owned(),
@@ -257,7 +257,8 @@ impl Key {
     }
 }
 
-fn hex(digest: &KeyDigest) -> String {
+/// The first half of a digest, in hexadecimal digits: what an index finds a key by.
+pub fn hex_of(digest: &KeyDigest) -> String {
     let [first, second] = digest.words();
     format!("{first:016x}{second:016x}")
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use keyrack::feed::News;
 use keyrack::policy::{Document, Policies};
 use keyrack::{
-    Holder, KeyChange, KeyDigest, KeyRecord, Limit, LimitPlan, Living, Lookup, OrganizationId, PolicySet,
+    Holder, KeyChange, KeyDigest, KeyId, KeyRecord, Limit, LimitPlan, Living, Lookup, OrganizationId, PolicySet,
     PolicyVersion, Verifier,
 };
 
@@ -124,11 +124,11 @@ impl InForce {
         self.documents().iter().map(|(version, document)| policy_news(*version, document.as_deref())).collect()
     }
 
-    /// Brings a row into force, even if a newer one was. A key that is dead stays so; says whether that is what it is, and the row not.
-    pub(super) fn reset(&self, effect: &Effect) -> Result<bool, StoreError> {
-        let Effect::Key(digest, KeyChange::Put(record)) = effect else { return self.apply(effect).map(|()| false) };
+    /// Brings a row into force, even if a newer one was. A key that is dead stays so, and is given back: its row does not know it.
+    pub(super) fn reset<'e>(&self, effect: &'e Effect) -> Result<Option<(&'e KeyDigest, KeyId)>, StoreError> {
+        let Effect::Key(digest, KeyChange::Put(record)) = effect else { return self.apply(effect).map(|()| None) };
         self.verifier.index().reset(digest, &self.with_tier(record))?;
-        Ok(!self.lets_pass(digest))
+        Ok((!self.lets_pass(digest)).then_some((digest, record.id)))
     }
 
     /// Brings a row into force.
@@ -278,14 +278,16 @@ impl InForce {
         }
     }
 
-    /// Whether there is a live key that `is_it` picks.
-    pub(super) fn has_live(&self, is_it: impl Fn(&KeyRecord) -> bool) -> bool {
-        let found = std::cell::Cell::new(false);
-        self.verifier.index().revoke_where(|record| {
-            found.set(found.get() || is_it(record));
-            false
+    /// The live key that `is_it` picks, with a digest of which only what the index looks at is right.
+    pub(super) fn find_live(&self, is_it: impl Fn(&KeyRecord) -> bool) -> Option<(KeyDigest, KeyRecord)> {
+        let mut found = None;
+        self.verifier.index().for_each_live(|digest, record| {
+            if is_it(&record) {
+                found = Some((digest, record));
+            }
+            found.is_none()
         });
-        found.get()
+        found
     }
 
     /// Makes every key dead that is not among those of a whole load.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use keyrack::{KeyId, Living};
+use keyrack::Living;
 
 use super::database::Connection;
 use super::live_sum::LiveSum;
@@ -100,7 +100,7 @@ impl Store {
         }
         self.verifier.index().reset_position(head.seq);
         *followed = Followed { seq: head.seq, hash: head.hash };
-        self.apply_journal();
+        self.apply_journal()?;
         // Before anybody else may bring a change into force.
         if let Some(living) = &anew {
             self.in_force.keep_only(living);
@@ -127,8 +127,8 @@ impl Store {
                 }
                 if !is_anew {
                     self.in_force.apply(&found.effect())?;
-                } else if self.in_force.reset(&found.effect())? {
-                    self.reassert(KeyId(found.id()));
+                } else if let Some((digest, key)) = self.in_force.reset(&found.effect())? {
+                    self.reassert(digest, key);
                 }
                 each(&found);
                 Ok(())

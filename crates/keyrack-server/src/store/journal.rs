@@ -7,9 +7,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use keyrack::{KeyId, KeyRecord};
+use keyrack::feed::{digest_of, hex_of};
+use keyrack::{KeyChange, KeyDigest, KeyId, KeyRecord};
 use serde::{Deserialize, Serialize};
 
+use super::in_force::Effect;
 use super::writing::By;
 use super::{Effective, HEARTBEAT};
 use super::{Need, Store, StoreError};
@@ -24,6 +26,8 @@ const FILE: &str = "revocations";
 /// A key that is dead, and who said so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Death {
+    /// By what the index finds it. A database that has lost changes may give its number to another key.
+    digest: String,
     key: i64,
     actor_kind: String,
     actor_id: Option<i64>,
@@ -31,9 +35,9 @@ pub(super) struct Death {
 }
 
 impl Death {
-    pub(super) fn new(key: KeyId, by: &By) -> Self {
+    fn new(digest: &KeyDigest, key: KeyId, by: &By) -> Self {
         let (actor_kind, actor_id) = (by.actor.kind.as_str().to_owned(), by.actor.id);
-        Self { key: key.0, actor_kind, actor_id, request_id: by.request_id.clone() }
+        Self { digest: hex_of(digest), key: key.0, actor_kind, actor_id, request_id: by.request_id.clone() }
     }
 
     fn by(&self) -> By {
@@ -42,7 +46,7 @@ impl Death {
     }
 
     fn canonical(&self) -> Canonical {
-        let death = Canonical::new("journal").int(self.key).text(&self.actor_kind);
+        let death = Canonical::new("journal").text(&self.digest).int(self.key).text(&self.actor_kind);
         death.maybe_int(self.actor_id).text(&self.request_id)
     }
 }
@@ -86,7 +90,7 @@ impl Journal {
         let (tag, death) = std::str::from_utf8(line).ok()?.split_once(' ')?;
         let death: Death = serde_json::from_str(death).ok()?;
         let tag = data_encoding::HEXLOWER.decode(tag.as_bytes()).ok()?;
-        self.key.fits(&death.canonical(), &tag).then_some(death)
+        (self.key.fits(&death.canonical(), &tag) && digest_of(&death.digest).is_ok()).then_some(death)
     }
 
     /// What the database does not have yet.
@@ -94,9 +98,15 @@ impl Journal {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether a key is dead of which the database does not know that.
-    pub(super) fn holds(&self, key: KeyId) -> bool {
+    /// Whether a key of that number is dead of which the database does not know that. Ask [`Journal::holds`] whether it is the one.
+    pub(super) fn has_number(&self, key: KeyId) -> bool {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|death| death.key == key.0)
+    }
+
+    /// Whether the key of that digest is dead of which the database does not know that.
+    pub(super) fn holds(&self, digest: &KeyDigest) -> bool {
+        let digest = hex_of(digest);
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|death| death.digest == digest)
     }
 
     /// Adds to it; synced when this returns. Blocks on the disk.
@@ -132,32 +142,27 @@ impl Journal {
 }
 
 impl Store {
-    /// Whether a key is known here that lives and that `is_it` picks.
-    pub fn knows_a_live_key(&self, is_it: impl Fn(&KeyRecord) -> bool) -> bool {
-        self.in_force.has_live(is_it)
+    /// The live key that `is_it` picks, as far as this node knows, with a digest of which only what an index looks at is right.
+    pub fn live_key(&self, is_it: impl Fn(&KeyRecord) -> bool) -> Option<(KeyDigest, KeyRecord)> {
+        self.in_force.find_live(is_it)
     }
 
-    /// Revokes the key of that number without the database, if `is_meant` says so; whether that may be is for the caller to know. `None`
-    /// if there is none that lives, as far as this node knows.
+    /// Revokes a key without the database; whether that may be is for the caller to know.
     ///
     /// # Errors
     /// [`StoreError::Full`] if it cannot be kept; the key lives on then.
-    pub fn revoke_without_database(
-        &self,
-        key: KeyId,
-        is_meant: impl Fn(&KeyRecord) -> bool,
-        by: &By,
-    ) -> Result<Option<Effective>, StoreError> {
-        let is_it = |record: &KeyRecord| record.id == key && is_meant(record);
-        if !self.in_force.has_live(is_it) {
-            // Who asks again is told the same.
-            let is_kept = self.journal.open().iter().any(|death| death.key == key.0 && death.by().actor == by.actor);
-            return Ok(is_kept.then(|| self.known_reach()));
-        }
-        self.keep_death(&Death::new(key, by))?;
-        self.in_force.kill(is_it);
+    pub fn revoke_without_database(&self, digest: &KeyDigest, key: KeyId, by: &By) -> Result<Effective, StoreError> {
+        self.keep_death(&Death::new(digest, key, by))?;
+        self.in_force.apply(&Effect::Key(*digest, KeyChange::Revoke { id: key }))?;
         tracing::warn!(%key, "revoked without the database; it is committed as soon as that is back");
-        Ok(Some(self.known_reach()))
+        Ok(self.known_reach())
+    }
+
+    /// What [`Store::revoke_without_database`] says of a key that this caller has revoked so before, and the database does not know it
+    /// yet.
+    pub fn revoked_without_database(&self, key: KeyId, by: &By) -> Option<Effective> {
+        let is_kept = self.journal.open().iter().any(|death| death.key == key.0 && death.by().actor == by.actor);
+        is_kept.then(|| self.known_reach())
     }
 
     /// The ballast is given up for it, as for any revocation.
@@ -176,19 +181,23 @@ impl Store {
     }
 
     /// What is in the journal is dead, whatever the rows say.
-    pub(super) fn apply_journal(&self) {
-        let open = self.journal.open();
-        if !open.is_empty() {
-            self.in_force.kill(|record| open.iter().any(|death| death.key == record.id.0));
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] if there is no memory for it.
+    pub(super) fn apply_journal(&self) -> Result<(), StoreError> {
+        for death in self.journal.open() {
+            let digest = digest_of(&death.digest).expect("it was read before, or made from one");
+            self.in_force.apply(&Effect::Key(digest, KeyChange::Revoke { id: KeyId(death.key) }))?;
         }
+        Ok(())
     }
 
     /// A row says that a key lives which died here: the database has lost its death, and is told again.
-    pub(super) fn reassert(&self, key: KeyId) {
+    pub(super) fn reassert(&self, digest: &KeyDigest, key: KeyId) {
         tracing::error!(%key, "the database has lost a revocation; it is made again");
         let by = By { actor: Actor::HOST, request_id: "host:reassert".to_owned() };
         // Even if it cannot be kept: it is dead here.
-        let _is_kept = self.keep_death(&Death::new(key, &by)).is_ok();
+        let _is_kept = self.keep_death(&Death::new(digest, key, &by)).is_ok();
     }
 
     /// Commits what comes into the journal, for as long as it is polled. Apart from the heartbeat, which must not wait for a turn.
@@ -236,7 +245,8 @@ impl Store {
 
     async fn commit_death(self: &std::sync::Arc<Self>, death: &Death) -> Result<(), StoreError> {
         let mut writing = self.begin(Need::Revocation).await?;
-        if let Err(error) = keys::revoke_again(&mut writing, KeyId(death.key), &death.by()).await {
+        let is_it = |digest: &KeyDigest| hex_of(digest) == death.digest;
+        if let Err(error) = keys::revoke_again(&mut writing, KeyId(death.key), is_it, &death.by()).await {
             writing.abandon().await?;
             return Err(error);
         }
@@ -250,6 +260,10 @@ mod tests {
     use crate::random::OsRandom;
     use crate::root_key::RootKey;
 
+    fn death(key: u8, by: &By) -> Death {
+        Death::new(&KeyDigest::from_bytes([key; KeyDigest::BYTES]), KeyId(key.into()), by)
+    }
+
     #[test]
     fn what_is_kept_is_read_again_and_what_was_tampered_with_is_not() {
         let dir = tempfile::tempdir().unwrap();
@@ -260,7 +274,7 @@ mod tests {
             journal
         };
         let by = By { actor: Actor { kind: ActorKind::SecretKey, id: Some(3) }, request_id: "req_1".to_owned() };
-        let deaths = [Death::new(KeyId(4), &by), Death::new(KeyId(5), &by)];
+        let deaths = [death(4, &by), death(5, &by)];
         let first = journal();
         deaths.iter().for_each(|death| first.add(death).unwrap());
         first.add(&deaths[0]).unwrap();
@@ -280,10 +294,10 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
 
         // A crash in the middle of a line, or a byte that is no text, takes that line and no other.
-        first.add(&Death::new(KeyId(6), &by)).unwrap();
+        first.add(&death(6, &by)).unwrap();
         let torn = &std::fs::read(&path).unwrap()[..40];
         std::fs::write(&path, [torn, b"\xff"].concat()).unwrap();
-        let last = Death::new(KeyId(7), &by);
+        let last = death(7, &by);
         journal().add(&last).unwrap();
         assert_eq!(journal().open(), [last]);
     }

@@ -104,23 +104,18 @@ impl Writing {
         Err(not_in_force(&found))
     }
 
-    /// Whether a key died on this node while the database was away, which has not heard of it yet.
-    pub fn died_here(&self, key: KeyId) -> bool {
-        self.store.journal.holds(key)
-    }
-
-    /// Such a key of a place, as the database has it.
+    /// A key of a place, as the database has it, that died on this node while the database was away, which has not heard of it yet.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read or is damaged.
     pub async fn unheard_death(&mut self, place: Place, id: i64) -> Result<Option<StoredKey>, StoreError> {
-        if !self.died_here(KeyId(id)) {
+        if !self.store.journal.has_number(KeyId(id)) {
             return Ok(None);
         }
         let row = StoredKey::find(self.connection()?, (place, id)).await?;
         let found = row.map(|row| self.store.authentic::<StoredKey>(&row)).transpose()?;
         self.own.relied_on.add(Reference { kind: Kind::Key, id });
-        Ok(found.filter(Kept::is_live))
+        Ok(found.filter(|key| key.is_live() && self.store.journal.holds(&key.digest)))
     }
 
     /// The row of a key that lives, for all that the database knows, whatever is in force here.

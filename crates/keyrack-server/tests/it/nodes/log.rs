@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{KEYS, revoke};
+use super::{KEYS, revoke, revoke_without_database};
 use crate::app::TestApp;
 
 /// What a failover to a standby that was behind does to a store: the newest changes are gone.
@@ -22,6 +22,7 @@ async fn a_database_that_lost_changes_is_loaded_anew_and_no_key_comes_back() {
     // One that is acknowledged and lost, and one that this node has seen die.
     let following = node.follows();
     let (lost, lost_key) = app.create(json!({"name": "lost", "role": "admin"})).await;
+    let (dead, dead_key) = app.create(json!({"name": "lost, and dead", "role": "admin"})).await;
     let other = (app.organization("other").await.0, "/api/operator/organizations/1/suspend");
     assert_eq!(revoke(&app, revoked, "wait=0").await.status, 200);
     let patch = Some(json!({"role": "support"}));
@@ -32,14 +33,20 @@ async fn a_database_that_lost_changes_is_loaded_anew_and_no_key_comes_back() {
     }
     following.abort();
     following.await.unwrap_err();
+    revoke_without_database(&node.app.store, dead);
     for table in TABLES {
         beside.run(format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM kept_{table}")).await;
     }
-    // The number of the one that was lost is given out again before this node hears of anything.
+    // The numbers of those that were lost are given out again before this node hears of anything.
     let admin = app.admin().to_owned();
     let third = app.another_node().await;
-    let made = third.call(&admin, ("POST", KEYS), Some(json!({"name": "made since", "role": "admin"}))).await.json();
-    assert_eq!(made["id"], lost);
+    let made_since = [lost, dead].map(|number| (number, json!({"name": "made since", "role": "admin"})));
+    let mut values = Vec::new();
+    for (number, body) in made_since {
+        let made = third.call(&admin, ("POST", KEYS), Some(body)).await.json();
+        assert_eq!(made["id"], number);
+        values.push(made["value"].as_str().unwrap().to_owned());
+    }
 
     let _following = (node.follows(), app.follows(), third.follows());
     let mut waited = 0;
@@ -51,13 +58,18 @@ async fn a_database_that_lost_changes_is_loaded_anew_and_no_key_comes_back() {
     }
     assert_eq!(node.lets_pass(&revoked_key).await, Some(false), "revoked is final");
     assert_eq!(node.lets_pass(&lost_key).await, Some(false), "of this one nobody knows any more");
-    assert_eq!(node.lets_pass(made["value"].as_str().unwrap()).await, Some(true));
     assert_eq!(node.lets_pass(&narrowed_key).await, Some(true));
     while beside.number(format!("SELECT COUNT(*) FROM api_keys WHERE id = {revoked} AND revoked_at IS NULL")).await != 0
     {
         assert!(waited < 1_000, "the database is told of the death again");
         waited += 1;
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Deaths are delivered in order, so that one was too; whoever has its number now has not died.
+    assert_eq!(node.lets_pass(&dead_key).await, Some(false));
+    for node in [&node, &third] {
+        assert_eq!(node.lets_pass(&values[0]).await, Some(true));
+        assert_eq!(node.lets_pass(&values[1]).await, Some(true));
     }
     // What was put back can be changed again: its older version is the one that is in force.
     let again = node.call(&admin, ("PATCH", &format!("{KEYS}/{narrowed}")), patch).await;
