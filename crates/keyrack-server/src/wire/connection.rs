@@ -17,6 +17,8 @@ use super::refused::Refused;
 /// Longest that a client which was told goodbye may take to go. Closing while it still sends would make the system throw
 /// away what it has not read yet.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// The most memory for replies that a connection keeps from one turn to the next, in bytes.
+const MOST_UNSENT_KEPT: usize = 16 * 1024;
 
 /// Either kind of socket.
 #[derive(Debug)]
@@ -112,6 +114,15 @@ pub(super) enum Next {
     Http2,
 }
 
+/// What the first half of a turn has brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heard {
+    has_sent: bool,
+    has_answered: bool,
+    /// Whether nothing more will come.
+    has_ended: bool,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -128,7 +139,7 @@ pub(super) struct Connection {
     pending: Vec<u8>,
     /// How much must be pending before another look is worth it.
     needs: usize,
-    /// What the system has not taken yet; the first `sent` bytes of it are gone.
+    /// Replies that the system has not taken yet; the first `sent` bytes of it are gone.
     unsent: Vec<u8>,
     sent: usize,
     /// Whether the event loop tells when more can be sent.
@@ -169,35 +180,47 @@ impl Connection {
         }
     }
 
-    /// Sends, reads, answers and sends, as far as it goes without waiting.
-    pub(super) fn turn(&mut self, desk: &mut Desk, registry: &Registry, token: Token) -> Next {
-        match self.advance(desk, registry, token) {
-            Ok(next) => next,
-            // The client is gone, or the system has no room for it: nothing more can be said.
-            Err(_) => Next::Close,
+    /// The first half of its turn: reads and answers, as far as it goes without waiting. The replies are sent by
+    /// [`Connection::speak`].
+    ///
+    /// # Errors
+    /// The client is gone, or the system has no room for it: nothing more can be said.
+    pub(super) fn hear(&mut self, desk: &mut Desk) -> io::Result<Heard> {
+        let mut heard = Heard::default();
+        if self.course == Course::Farewell {
+            return Ok(heard);
         }
+        heard.has_sent = self.send()?;
+        heard.has_answered = self.answer_pending(desk);
+        if self.may_go_on(desk) && self.reading != Reading::Drained {
+            let (read, has_answered) = self.read(desk)?;
+            heard.has_ended = read == Some(0);
+            heard.has_answered |= has_answered;
+        }
+        Ok(heard)
     }
 
-    fn advance(&mut self, desk: &mut Desk, registry: &Registry, token: Token) -> io::Result<Next> {
-        if self.course == Course::Farewell {
-            return self.discard(desk);
+    /// The second half of its turn: sends the replies.
+    ///
+    /// # Errors
+    /// As for [`Connection::hear`].
+    pub(super) fn speak(
+        &mut self,
+        heard: Heard,
+        desk: &mut Desk,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Next> {
+        match self.course {
+            Course::Farewell => return self.discard(desk),
+            Course::Http2 => return Ok(Next::Http2),
+            Course::New | Course::Open | Course::Ending => {}
         }
-        let mut moved = self.send_rest()?;
-        let mut answered = self.answer_pending(desk);
-        let mut ended = false;
-        if self.may_go_on(desk) && self.reading != Reading::Drained {
-            let (read, more) = self.read(desk)?;
-            ended = read == Some(0);
-            answered |= more;
-        }
-        if self.course == Course::Http2 {
-            return Ok(Next::Http2);
-        }
-        if ended {
+        if heard.has_ended {
             self.course = Course::Ending;
         }
-        moved |= self.send(desk)?;
-        if !self.has_unsent() && (ended || (desk.stopping && self.is_idle())) {
+        let has_sent = self.send()? || heard.has_sent;
+        if !self.has_unsent() && (heard.has_ended || (desk.stopping && self.is_idle())) {
             return Ok(Next::Close);
         }
         self.watch_sending(registry, token)?;
@@ -211,21 +234,24 @@ impl Connection {
             self.told(true, false);
             return Ok(Next::Again);
         }
-        self.wait(moved, answered, desk);
+        self.wait(has_sent, heard.has_answered, desk);
         let has_more = self.reading != Reading::Drained || self.has_something_to_answer();
         Ok(if has_more && self.may_go_on(desk) { Next::Again } else { Next::Wait })
     }
 
-    /// What is to be done when it has waited too long.
-    pub(super) fn overdue(&mut self, desk: &mut Desk, registry: &Registry, token: Token) -> Next {
+    /// Says that it has waited too long, if that is of use to anybody.
+    ///
+    /// # Errors
+    /// As for [`Connection::hear`].
+    pub(super) fn overdue(&mut self, desk: &mut Desk, registry: &Registry, token: Token) -> io::Result<Next> {
         match self.waits {
             Waits::Head | Waits::Body => {
                 let pending = std::mem::take(&mut self.pending);
-                desk.refuse(Refused::Slow, &pending);
+                desk.refuse(Refused::Slow, &pending, &mut self.unsent);
                 self.course = Course::Ending;
-                self.turn(desk, registry, token)
+                self.speak(Heard::default(), desk, registry, token)
             }
-            Waits::Idle | Waits::Reader | Waits::Goodbye => Next::Close,
+            Waits::Idle | Waits::Reader | Waits::Goodbye => Ok(Next::Close),
         }
     }
 
@@ -253,15 +279,15 @@ impl Connection {
 
     /// Takes note of what it waits for now, and until when. The time starts anew if that is something else, or the next
     /// of its kind.
-    fn wait(&mut self, moved: bool, answered: bool, desk: &Desk) {
+    fn wait(&mut self, has_sent: bool, has_answered: bool, desk: &Desk) {
         let limits = &desk.settings.limits;
         let (waits, longest, anew) = if self.has_unsent() {
-            (Waits::Reader, limits.unread, moved)
+            (Waits::Reader, limits.unread, has_sent)
         } else if self.pending.is_empty() {
-            (Waits::Idle, limits.idle, answered)
+            (Waits::Idle, limits.idle, has_answered)
         } else {
             let longest = if self.missing == Waits::Body { limits.body } else { limits.head };
-            (self.missing, longest, answered)
+            (self.missing, longest, has_answered)
         };
         if anew || waits != self.waits {
             self.waits = waits;
@@ -272,7 +298,7 @@ impl Connection {
     /// Whether requests are still answered, and there is room for their replies.
     fn may_go_on(&self, desk: &Desk) -> bool {
         matches!(self.course, Course::New | Course::Open)
-            && self.unsent.len() - self.sent + desk.output.len() <= desk.settings.limits.unsent_bytes
+            && self.unsent.len() - self.sent <= desk.settings.limits.unsent_bytes
     }
 
     const fn has_unsent(&self) -> bool {
@@ -303,40 +329,22 @@ impl Connection {
         }
     }
 
-    /// Sends what the system did not take before. Says whether it took anything.
-    fn send_rest(&mut self) -> io::Result<bool> {
-        let mut moved = false;
+    /// Sends what the system takes. Says whether it took anything.
+    fn send(&mut self) -> io::Result<bool> {
+        let mut has_sent = false;
         while let Some(rest) = self.unsent.get(self.sent..).filter(|rest| !rest.is_empty()) {
             match self.stream.write(rest) {
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(moved),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(has_sent),
                 Err(error) => return Err(error),
             }
-            moved = true;
+            has_sent = true;
         }
         self.unsent.clear();
+        self.unsent.shrink_to(MOST_UNSENT_KEPT);
         self.sent = 0;
-        Ok(moved)
-    }
-
-    /// Sends the replies of this turn, and keeps what the system does not take. Says whether it took anything.
-    fn send(&mut self, desk: &mut Desk) -> io::Result<bool> {
-        let mut moved = 0;
-        while !self.has_unsent() {
-            let Some(rest) = desk.output.get(moved..).filter(|rest| !rest.is_empty()) else { break };
-            match self.stream.write(rest) {
-                Ok(count) => moved += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        self.unsent.drain(..self.sent);
-        self.sent = 0;
-        self.unsent.extend_from_slice(desk.output.get(moved..).unwrap_or_default());
-        desk.tidy();
-        Ok(moved > 0)
+        Ok(has_sent)
     }
 
     /// Has the event loop tell when more can be sent, as long as there is something to send. Asked for always, it would
@@ -409,8 +417,8 @@ impl Connection {
         let mut used = 0;
         while self.may_go_on(desk) {
             let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) else { break };
-            let step =
-                if self.course == Course::New { begin(rest, self.peer, desk) } else { desk.answer(rest, self.peer) };
+            let (is_first, out) = (self.course == Course::New, &mut self.unsent);
+            let step = if is_first { begin(rest, self.peer, desk, out) } else { desk.answer(rest, self.peer, out) };
             match step {
                 Step::InHead => {
                     (self.needs, self.missing) = (rest.len() + 1, Waits::Head);
@@ -437,12 +445,12 @@ impl Connection {
 }
 
 /// Answers the first request of a connection, which may turn out to be the beginning of something else.
-fn begin(bytes: &[u8], peer: Peer, desk: &mut Desk) -> Step {
+fn begin(bytes: &[u8], peer: Peer, desk: &mut Desk, out: &mut Vec<u8>) -> Step {
     if bytes.starts_with(http2::PREFACE) {
         Step::Http2
     } else if http2::PREFACE.starts_with(bytes) {
         Step::InHead
     } else {
-        desk.answer(bytes, peer)
+        desk.answer(bytes, peer, out)
     }
 }

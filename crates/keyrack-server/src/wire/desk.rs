@@ -1,4 +1,4 @@
-//! What a thread answers requests with: the service, one reply, and the buffers that all its connections share.
+//! What a thread answers requests with: the service, one reply, and the buffer into which all its connections are read.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,15 +14,11 @@ use crate::clock::{Clock as _, SystemClock};
 
 /// The most that is read at once, in bytes.
 const READ_BYTES: usize = 64 * 1024;
-/// The most memory for replies that is kept from one turn to the next, in bytes.
-const MOST_OUTPUT_KEPT: usize = 1024 * 1024;
 
 /// One thread's desk.
 pub(super) struct Desk {
     /// Where bytes are read into. A connection keeps only what is left of them when its turn is over.
     pub(super) input: Vec<u8>,
-    /// Replies of the connection whose turn it is. It keeps only what the system does not take.
-    pub(super) output: Vec<u8>,
     /// When the current events were read.
     pub(super) now: Now,
     /// How everything was asked to be.
@@ -54,7 +50,6 @@ impl Desk {
     pub(super) fn new(settings: Arc<WireSettings>, service: Arc<dyn Service>) -> Self {
         Self {
             input: vec![0; READ_BYTES],
-            output: Vec::new(),
             now: Now::default(),
             settings,
             stopping: false,
@@ -78,16 +73,16 @@ impl Desk {
         }
     }
 
-    /// Answers the request at the front of `bytes`, if it is whole. The reply goes to the end of the output.
-    pub(super) fn answer(&mut self, bytes: &[u8], peer: Peer) -> Step {
+    /// Answers the request at the front of `bytes`, if it is whole. The reply goes to the end of `out`.
+    pub(super) fn answer(&mut self, bytes: &[u8], peer: Peer, out: &mut Vec<u8>) -> Step {
         let mut room = head::room();
         let head = match head::parse(bytes, &mut room) {
             Ok(Some(head)) => head,
             Ok(None) => return Step::InHead,
-            Err(refused) => return self.refuse(refused, bytes),
+            Err(refused) => return self.refuse(refused, bytes, out),
         };
         if head.body > 0 && head.body > self.service.most_body(head.target) {
-            return self.refuse(Refused::BodyTooLarge, bytes);
+            return self.refuse(Refused::BodyTooLarge, bytes, out);
         }
         let end = head.length + head.body;
         let Some(body) = bytes.get(head.length..end) else { return Step::InBody(end) };
@@ -99,28 +94,21 @@ impl Desk {
             Asked::Answered => head.after,
             Asked::Broken => After::Closes,
         };
-        http1::write(&self.reply, &self.date, Part::of(method), after, &mut self.output);
+        http1::write(&self.reply, &self.date, Part::of(method), after, out);
         Step::Answered(end, after)
     }
 
-    /// Says why the request at the front of `bytes` is refused.
-    pub(super) fn refuse(&mut self, refused: Refused, bytes: &[u8]) -> Step {
+    /// Says at the end of `out` why the request at the front of `bytes` is refused.
+    pub(super) fn refuse(&mut self, refused: Refused, bytes: &[u8], out: &mut Vec<u8>) -> Step {
         self.reply.clear();
         refused.write(&self.settings, (self.service.as_ref(), head::target_of(bytes)), &mut self.reply);
-        http1::write(&self.reply, &self.date, Part::Whole, After::Closes, &mut self.output);
+        http1::write(&self.reply, &self.date, Part::Whole, After::Closes, out);
         Step::Refused
     }
 
     /// Makes the desk usable again after a fault in the middle of a turn.
     pub(super) fn restore(&mut self) {
         self.input.resize(READ_BYTES, 0);
-        self.tidy();
-    }
-
-    /// Empties what the turn of a connection has left.
-    pub(super) fn tidy(&mut self) {
-        self.output.clear();
-        self.output.shrink_to(MOST_OUTPUT_KEPT);
     }
 }
 

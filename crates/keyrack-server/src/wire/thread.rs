@@ -11,7 +11,7 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
-use super::connection::{Connection, Next};
+use super::connection::{Connection, Heard, Next};
 use super::desk::Desk;
 use super::http2::Sender;
 use super::listen::Listener;
@@ -21,6 +21,9 @@ use super::{Limits, Service, WireSettings};
 const MOST_EVENTS: usize = 256;
 /// Most that are let in at once through one door, so that a crowd does not hold up those who are in.
 const MOST_ACCEPTED_AT_ONCE: usize = 16;
+/// Most connections that are answered before their replies are sent: one kind of work after the other is done faster than all kinds in
+/// turn, and nobody waits longer for that than a few others take.
+const MOST_HEARD_AT_ONCE: usize = 32;
 /// How long nobody is let in when the system has no room for another.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often, at most, connections are looked through for those that have waited too long.
@@ -47,6 +50,8 @@ pub(super) struct Thread {
     stop: Arc<AtomicBool>,
     /// When everything that is still open is closed.
     stop_by: Option<Duration>,
+    /// Who was answered, and waits for the second half of its turn.
+    heard: Vec<(usize, io::Result<Heard>)>,
     /// Who has more to do than it could do in its turn.
     again: Vec<usize>,
     accept_from: Duration,
@@ -88,6 +93,7 @@ impl Thread {
             http2,
             stop,
             stop_by: None,
+            heard: Vec::new(),
             again: Vec::new(),
             accept_from: Duration::ZERO,
             next_sweep: Duration::ZERO,
@@ -106,6 +112,7 @@ impl Thread {
             }
             // Closing is all that is done to them, so it does not matter in what state they were left.
             self.connections.clear();
+            self.heard.clear();
             self.again.clear();
             self.desk.restore();
             for door in &mut self.doors {
@@ -131,8 +138,9 @@ impl Thread {
                 self.take_note(event);
             }
             for index in again.drain(..) {
-                self.turn(index);
+                self.hear(index);
             }
+            self.speak();
             self.accept();
             if self.desk.now.boot >= self.next_sweep {
                 self.sweep();
@@ -160,19 +168,34 @@ impl Thread {
         if let Some(index) = token.checked_sub(FIRST_CONNECTION) {
             if let Some(connection) = self.connections.get_mut(index) {
                 connection.told(event.is_readable(), event.is_read_closed() || event.is_error());
-                self.turn(index);
+                self.hear(index);
             }
         } else if let Some(door) = token.checked_sub(FIRST_DOOR).and_then(|number| self.doors.get_mut(number)) {
             door.has_visitors = true;
         }
     }
 
-    /// Gives a connection its turn. It may be another than the one meant, if that ended and its place was taken: a turn
-    /// with nothing to do is harmless.
-    fn turn(&mut self, index: usize) {
+    /// Gives a connection the first half of its turn. It may be another than the one meant, if that ended and its place was taken: a
+    /// turn with nothing to do is harmless.
+    fn hear(&mut self, index: usize) {
         let Some(connection) = self.connections.get_mut(index) else { return };
-        let next = connection.turn(&mut self.desk, self.poll.registry(), Token(FIRST_CONNECTION + index));
-        self.settle(index, next);
+        let heard = connection.hear(&mut self.desk);
+        self.heard.push((index, heard));
+        if self.heard.len() >= MOST_HEARD_AT_ONCE {
+            self.speak();
+        }
+    }
+
+    /// Gives those that were heard the second half of their turns.
+    fn speak(&mut self) {
+        let mut all = std::mem::take(&mut self.heard);
+        for (index, heard) in all.drain(..) {
+            let Some(connection) = self.connections.get_mut(index) else { continue };
+            let token = Token(FIRST_CONNECTION + index);
+            let next = heard.and_then(|heard| connection.speak(heard, &mut self.desk, self.poll.registry(), token));
+            self.settle(index, next.unwrap_or(Next::Close));
+        }
+        self.heard = all;
     }
 
     fn settle(&mut self, index: usize, next: Next) {
@@ -183,8 +206,6 @@ impl Thread {
             Next::Close => drop(self.connections.try_remove(index)),
             Next::Http2 => self.hand_over(index),
         }
-        // A connection that ended in the middle of its turn may have left something.
-        self.desk.tidy();
     }
 
     fn hand_over(&mut self, index: usize) {
@@ -253,7 +274,7 @@ impl Thread {
             let Some(connection) = self.connections.get_mut(index) else { continue };
             if connection.is_overdue(&self.desk) {
                 let next = connection.overdue(&mut self.desk, self.poll.registry(), Token(FIRST_CONNECTION + index));
-                self.settle(index, next);
+                self.settle(index, next.unwrap_or(Next::Close));
             } else {
                 connection.rest();
             }
@@ -280,9 +301,10 @@ impl Thread {
         for index in 0..self.connections.capacity() {
             if let Some(connection) = self.connections.get_mut(index) {
                 connection.told(true, false);
-                self.turn(index);
+                self.hear(index);
             }
         }
+        self.speak();
     }
 }
 
