@@ -1,5 +1,8 @@
 //! An unambiguous byte form of a list of values, to hash or to authenticate: no two lists share one.
 
+/// Most lists are shorter, so that they need not grow.
+const USUAL_BYTES: usize = 512;
+
 /// Values in order, each with its kind and length before it.
 #[derive(Clone, Debug, Default)]
 pub struct Canonical(Vec<u8>);
@@ -7,7 +10,7 @@ pub struct Canonical(Vec<u8>);
 impl Canonical {
     /// Begins a list; the label keeps the lists of different purposes apart.
     pub fn new(label: &str) -> Self {
-        Self::default().text(label)
+        Self(Vec::with_capacity(USUAL_BYTES)).text(label)
     }
 
     /// Adds a number.
@@ -52,8 +55,9 @@ impl Canonical {
     }
 
     fn tagged(mut self, tag: u8, value: &[u8]) -> Self {
-        self.0.push(tag);
-        self.0.extend_from_slice(&(value.len() as u64).to_be_bytes());
+        let mut head = [tag; 9];
+        head[1..].copy_from_slice(&(value.len() as u64).to_be_bytes());
+        self.0.extend_from_slice(&head);
         self.0.extend_from_slice(value);
         self
     }

@@ -17,10 +17,12 @@ mod in_force;
 mod integrity;
 mod journal;
 mod live_sum;
+mod looking;
 mod membership;
 mod nodes;
 mod reading;
 mod relied_on;
+mod row_keys;
 mod sql;
 mod standing;
 mod transaction;
@@ -49,6 +51,7 @@ use self::membership::Membership;
 pub use self::membership::{Beat, Effective, HEARTBEAT, LEASE, Lease, Node, Pending};
 pub use self::nodes::is_in_use;
 pub use self::reading::{Beneath, Find, PublicKeys, Rows};
+use self::row_keys::RowKeys;
 pub use self::sql::{Row, Table};
 pub use self::standing::Standing;
 use self::transaction::WriterState;
@@ -87,9 +90,8 @@ pub struct Store {
     pinger: Pool,
     verifier: Arc<Verifier>,
     in_force: InForce,
-    row_key: MacKey,
+    row_keys: Arc<RowKeys>,
     head_key: MacKey,
-    sum_key: MacKey,
     root_check_key: MacKey,
     ballast: Arc<Ballast>,
     journal: Journal,
@@ -174,9 +176,8 @@ impl Store {
             database,
             in_force: InForce::new(Arc::clone(&verifier), tier),
             verifier,
-            row_key: root_key.derive("keyrack row v1"),
+            row_keys: Arc::new(RowKeys::of(root_key)),
             head_key: root_key.derive("keyrack audit head v1"),
-            sum_key: root_key.derive("keyrack live sum v1"),
             root_check_key: root_key.derive("keyrack root key check v1"),
             ballast: Arc::new(Ballast::new(data_dir)),
             journal: Journal::of(data_dir, root_key.derive("keyrack journal v1")),

@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::StoreError;
-use super::database::{Connection, Database, Others, Row, Statement, Value};
+use super::database::{Connection, Database, Others, Row, Snapshot, Statement, Value};
 use super::live_sum::LiveSum;
 use crate::canonical::Canonical;
 
@@ -38,7 +38,7 @@ pub async fn rows_to_copy(from: &Database) -> Result<u64, StoreError> {
     from.be_patient();
     let mut rows = 0;
     for (table, _) in TABLES {
-        let counted = Statement::new(format!("SELECT COUNT(*) AS rows FROM {table}")).fetch_one(&mut from).await?;
+        let counted = from.one(Statement::new(format!("SELECT COUNT(*) AS rows FROM {table}"))).await?;
         rows += counted.try_get::<i64>("rows")?.unsigned_abs();
     }
     Ok(rows)
@@ -76,12 +76,11 @@ pub async fn contents(of: &Database) -> Result<Contents, StoreError> {
     let mut contents = Vec::new();
     for (table, _) in TABLES {
         let (mut rows, mut sum) = (0, LiveSum::default());
-        Statement::new(format!("SELECT * FROM {table}"))
-            .for_each(&mut of, |row| {
-                (rows, sum) = (rows + 1, sum.with(&hash_of(&row)?));
-                Ok::<_, StoreError>(true)
-            })
-            .await?;
+        of.for_each(Statement::new(format!("SELECT * FROM {table}")), |row| {
+            (rows, sum) = (rows + 1, sum.with(&hash_of(&row)?));
+            Ok::<_, StoreError>(())
+        })
+        .await?;
         contents.push((rows, sum));
     }
     Ok(Contents(contents))
@@ -103,7 +102,7 @@ fn hash_of(row: &Row) -> Result<[u8; 32], StoreError> {
 }
 
 async fn copy_table(
-    from: &mut Connection,
+    from: &mut Snapshot,
     to: &mut Connection,
     (table, key): (&str, &[&str]),
     each: &mut (impl FnMut(u64) + Send),
@@ -117,7 +116,7 @@ async fn copy_table(
             page.push(format!(" WHERE ({order}) > ")).push_list(after);
         }
         page.push(format!(" ORDER BY {order} LIMIT ")).push_bind(ROWS_AT_A_TIME);
-        let mut rows = page.fetch_all(from).await?;
+        let mut rows = from.all(page).await?;
         let Some(first) = rows.first() else { return Ok(()) };
         let columns: Vec<String> = first.columns().into_iter().map(str::to_owned).collect();
         let mut insert = Statement::new(format!("INSERT INTO {table} ({}) ", columns.join(", ")));

@@ -5,6 +5,7 @@ mod error;
 mod opening;
 mod pool;
 mod postgres;
+mod snapshot;
 mod sqlite;
 mod statement;
 
@@ -16,6 +17,8 @@ pub(super) use self::error::Meaning;
 pub use self::opening::{Database, Schema};
 pub(super) use self::pool::Pool;
 pub use self::postgres::{Server, ServerUrlError};
+use self::snapshot::{BatchedRow, FromStored};
+pub(super) use self::snapshot::{Batches, Snapshot};
 pub(super) use self::statement::{Statement, Value};
 use crate::clock::Timestamp;
 
@@ -48,7 +51,7 @@ impl Connection {
         }
     }
 
-    /// From here on it may take as long as it does: for what reads or writes whole tables.
+    /// From here on it may take as long as it does: for what writes whole tables.
     pub(super) const fn be_patient(&mut self) {
         match self {
             Self::Sqlite(_) | Self::PooledSqlite(_) => {}
@@ -70,15 +73,6 @@ impl Connection {
             Self::Sqlite(_) | Self::PooledSqlite(_) => false,
             Self::Postgres(session) => session.is_broken(),
         }
-    }
-
-    /// Begins to read what is committed now, and nothing that comes after.
-    pub(super) async fn begin_snapshot(&mut self) -> Result<(), DatabaseError> {
-        self.run(match self {
-            Self::Sqlite(_) | Self::PooledSqlite(_) => "BEGIN",
-            Self::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-        })
-        .await
     }
 
     /// Begins a transaction that writes.
@@ -125,15 +119,20 @@ impl Connection {
 pub enum Row {
     /// Of SQLite.
     Sqlite(sqlx::sqlite::SqliteRow),
+    /// Of SQLite, where many are read.
+    Batched(BatchedRow),
     /// Of PostgreSQL.
     Postgres(tokio_postgres::Row),
 }
 
 /// What may stand in a column: numbers of 64 bits, text and bytes, or nothing.
-pub trait Readable<'r>: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite> + tokio_postgres::types::FromSql<'r> {}
+pub trait Readable<'r>:
+    sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite> + FromStored<'r> + tokio_postgres::types::FromSql<'r>
+{
+}
 
 impl<'r, T> Readable<'r> for T where
-    T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite> + tokio_postgres::types::FromSql<'r>
+    T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite> + FromStored<'r> + tokio_postgres::types::FromSql<'r>
 {
 }
 
@@ -142,6 +141,7 @@ impl Row {
     pub(super) fn columns(&self) -> Vec<&str> {
         match self {
             Self::Sqlite(row) => row.columns().iter().map(sqlx::Column::name).collect(),
+            Self::Batched(row) => row.columns().collect(),
             Self::Postgres(row) => row.columns().iter().map(tokio_postgres::Column::name).collect(),
         }
     }
@@ -150,6 +150,7 @@ impl Row {
     pub(super) fn value(&self, column: &str) -> Result<Value<'_>, DatabaseError> {
         let kind = match self {
             Self::Sqlite(row) => row.try_column(column)?.type_info().name().to_owned(),
+            Self::Batched(row) => row.declared(column).unwrap_or_default().to_owned(),
             Self::Postgres(row) => {
                 let found = row.columns().iter().find(|known| known.name() == column);
                 found.map_or_else(String::new, |column| column.type_().name().to_owned())
@@ -169,7 +170,33 @@ impl Row {
     pub fn try_get<'r, T: Readable<'r>>(&'r self, column: &str) -> Result<T, DatabaseError> {
         match self {
             Self::Sqlite(row) => Ok(row.try_get(column)?),
+            Self::Batched(row) => row.named(column),
             Self::Postgres(row) => Ok(row.try_get(column)?),
+        }
+    }
+
+    /// Its columns, from the first one on.
+    pub(super) const fn cells(&self) -> Cells<'_> {
+        Cells { row: self, next: 0 }
+    }
+}
+
+/// The columns of a row, one after the other: for rows that are read by the million, as most libraries look for a name by comparing it
+/// with every other one.
+pub struct Cells<'r> {
+    row: &'r Row,
+    next: usize,
+}
+
+impl<'r> Cells<'r> {
+    /// Reads the next one; nothing if there is none, or something else stands in it.
+    pub(super) fn next<T: Readable<'r>>(&mut self) -> Option<T> {
+        let place = self.next;
+        self.next += 1;
+        match self.row {
+            Row::Sqlite(row) => row.try_get(place).ok(),
+            Row::Batched(row) => row.at(place).ok(),
+            Row::Postgres(row) => row.try_get(place).ok(),
         }
     }
 }
@@ -177,9 +204,6 @@ impl Row {
 impl std::fmt::Debug for Row {
     /// Names of columns, and nothing of what stands in them.
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Sqlite(row) => out.debug_list().entries(row.columns().iter().map(|column| column.name())).finish(),
-            Self::Postgres(row) => out.debug_list().entries(row.columns().iter().map(|column| column.name())).finish(),
-        }
+        out.debug_list().entries(self.columns()).finish()
     }
 }

@@ -1,17 +1,20 @@
 //! What is read is only used if it is as Keyrack wrote it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use keyrack::Living;
 
-use super::database::Connection;
-use super::live_sum::LiveSum;
+use super::database::Snapshot;
+use super::live_sum::{LiveSum, Summand};
+use super::looking::look_at;
+use super::row_keys::with_version;
 use super::{Followed, Store, StoreError, Table, no_head, sql};
 use crate::audit;
 use crate::canonical::Canonical;
 use crate::clock::Uptime;
-use crate::kept::{Kept, Kind, Reference, Tenant};
+use crate::kept::{Kept as _, Kind, Reference, Tenant};
 use crate::policies::AppliedPolicy;
 use crate::root_key::ROOT_KEY_VERSION;
 use crate::stored_key::StoredKey;
@@ -69,19 +72,24 @@ impl Store {
     async fn load_rows(&self, mut anew: Option<Living>) -> Result<Loaded, StoreError> {
         let mut followed = self.followed.lock().await;
         let mut snapshot = self.readers.snapshot().await?;
-        let head = sql::audit_head(&mut snapshot).await?.ok_or_else(no_head)?;
+        let head = sql::head_of_snapshot(&mut snapshot).await?.ok_or_else(no_head)?;
         let is_anew = anew.is_some();
         let organizations = self.load_a::<Organization>(&mut snapshot, is_anew, |_| {}).await?;
         let projects = self.load_a::<Project>(&mut snapshot, is_anew, |_| {}).await?;
         let members = self.load_a::<Member>(&mut snapshot, is_anew, |_| {}).await?;
         let policies = self.load_a::<AppliedPolicy>(&mut snapshot, is_anew, |_| {}).await?;
-        let mut missing = BTreeSet::new();
+        let (mut missing, mut known_tenant) = (BTreeSet::new(), None);
         let keys = self
             .load_a::<StoredKey>(&mut snapshot, is_anew, |key| {
                 if let Some(living) = &mut anew {
                     living.insert(&key.digest);
                 }
-                let Tenant { organization, project } = key.tenant();
+                // Keys that stand together often have the same parents.
+                let tenant = key.tenant();
+                if known_tenant.replace(tenant) == Some(tenant) {
+                    return;
+                }
+                let Tenant { organization, project } = tenant;
                 let parents = [(Kind::Organization, organization), (Kind::Project, project)];
                 let parents = parents.into_iter().filter_map(|(kind, id)| Some(Reference { kind, id: id? }));
                 missing.extend(parents.filter(|parent| !self.in_force.knows(*parent)));
@@ -113,15 +121,15 @@ impl Store {
 
     async fn load_a<K: Table>(
         &self,
-        on: &mut Connection,
+        of: &mut Snapshot,
         is_anew: bool,
         mut each: impl FnMut(&K) + Send,
     ) -> Result<Read, StoreError> {
         let mut read = Read::default();
         let mut last_told = self.clock.uptime();
-        sql::for_each_live::<K>(on, |row| match self.authentic_form::<K>(row) {
-            Ok((found, form)) => {
-                (read.rows, read.sum) = (read.rows + 1, read.sum.with(&self.summand_of(&form)));
+        self.each_live(of, |looked_at: Result<(K, Summand), StoreError>| match looked_at {
+            Ok((found, summand)) => {
+                (read.rows, read.sum) = (read.rows + 1, read.sum.with(&summand));
                 if read.rows.is_multiple_of(ROWS_TO_A_LOOK) {
                     self.tell_progress(K::NAME, read.rows, &mut last_told);
                 }
@@ -154,8 +162,8 @@ impl Store {
 
     /// The live rows do not add up. The audit log tells which are older than they should be, or gone; if that and the
     /// damaged rows are no explanation, nobody can tell which is to be trusted.
-    async fn explain(&self, on: &mut Connection, damaged: u64) -> Result<u64, StoreError> {
-        let report = self.compare_with_audit(on, || ()).await?;
+    async fn explain(&self, of: &mut Snapshot, damaged: u64) -> Result<u64, StoreError> {
+        let report = self.compare_with_audit(of, || ()).await?;
         for fault in &report.faults {
             tracing::error!(fault, "the store does not agree with the audit log");
         }
@@ -189,91 +197,72 @@ impl Store {
 
     async fn compare_with_audit(
         &self,
-        on: &mut Connection,
+        of: &mut Snapshot,
         mut each: impl FnMut() + Send,
     ) -> Result<audit::Report, StoreError> {
         let (mut check, mut sum) = (audit::Check::default(), LiveSum::default());
-        sql::for_each_audit_entry(on, |entry| {
+        sql::for_each_audit_entry(of, |entry| {
             check.entry(&entry);
             each();
         })
         .await?;
-        let head = sql::audit_head(on).await?.ok_or_else(no_head)?;
+        let head = sql::head_of_snapshot(of).await?.ok_or_else(no_head)?;
         check.head(head.seq, &head.hash, self.is_authentic(&head));
-        self.compare_a::<Organization>(on, &mut check, &mut sum).await?;
-        self.compare_a::<Project>(on, &mut check, &mut sum).await?;
-        self.compare_a::<Member>(on, &mut check, &mut sum).await?;
-        self.compare_a::<AppliedPolicy>(on, &mut check, &mut sum).await?;
-        self.compare_a::<StoredKey>(on, &mut check, &mut sum).await?;
+        self.compare_a::<Organization>(of, &mut check, &mut sum).await?;
+        self.compare_a::<Project>(of, &mut check, &mut sum).await?;
+        self.compare_a::<Member>(of, &mut check, &mut sum).await?;
+        self.compare_a::<AppliedPolicy>(of, &mut check, &mut sum).await?;
+        self.compare_a::<StoredKey>(of, &mut check, &mut sum).await?;
         check.sum(self.sum_of(&head) == Some(sum));
         Ok(check.report())
     }
 
     async fn compare_a<K: Table>(
         &self,
-        on: &mut Connection,
+        of: &mut Snapshot,
         check: &mut audit::Check,
         sum: &mut LiveSum,
     ) -> Result<(), StoreError> {
-        sql::for_each::<K>(on, |row| {
-            match self.authentic::<K>(row) {
+        let row_keys = Arc::clone(&self.row_keys);
+        let compare = |looked_at: Result<K, StoreError>| {
+            match looked_at {
                 Ok(found) => check.row(&found),
                 Err(error) => check.damaged(K::KIND, &error),
             }
             Ok(())
-        })
-        .await?;
-        // The very statement that the start reads by: in a damaged file it may see other rows than another one does.
-        sql::for_each_live::<K>(on, |row| {
-            if let Ok(found) = self.authentic::<K>(row) {
+        };
+        look_at(sql::all::<K>(of).await?, move |row| row_keys.authentic(row), compare).await?;
+        self.each_live(of, |looked_at: Result<(K, Summand), StoreError>| {
+            if let Ok((found, summand)) = looked_at {
                 check.live(&found);
-                *sum = sum.with(&self.summand(&found));
+                *sum = sum.with(&summand);
             }
             Ok(())
         })
         .await
     }
 
-    pub(super) fn authentic<K: Table>(&self, row: &sql::Row) -> Result<K, StoreError> {
-        self.authentic_form(row).map(|(found, _form)| found)
-    }
-
-    /// [`Store::authentic`], and the form that it was authenticated in.
-    fn authentic_form<K: Table>(&self, row: &sql::Row) -> Result<(K, Canonical), StoreError> {
-        let (found, mac) = sql::decode::<K>(row)?;
-        let form = found.canonical();
-        let fits = matches!(mac.split_first(), Some((&ROOT_KEY_VERSION, tag)) if self.row_key.fits(&form, tag));
-        let damaged = || StoreError::Damaged { what: format!("{} does not authenticate", found.reference()) };
-        if fits { Ok((found, form)) } else { Err(damaged()) }
-    }
-
-    pub(super) fn row_mac(&self, row: &impl Kept) -> Vec<u8> {
-        with_version(self.row_key.tag(&row.canonical()))
-    }
-
-    /// What a row adds to the sum over all live ones. Never stored.
-    pub(super) fn summand(&self, row: &impl Kept) -> [u8; 32] {
-        self.summand_of(&row.canonical())
-    }
-
-    fn summand_of(&self, form: &Canonical) -> [u8; 32] {
-        self.sum_key.tag(&Canonical::new("summand").bytes(form.as_bytes()))
+    /// Hands every live row to `each`, or why it is refused, in the order in which they are read. The start and what explains it both read
+    /// by this: in a damaged file one statement may see other rows than another.
+    async fn each_live<K: Table>(
+        &self,
+        of: &mut Snapshot,
+        each: impl FnMut(Result<(K, Summand), StoreError>) -> Result<(), StoreError> + Send,
+    ) -> Result<(), StoreError> {
+        let row_keys = Arc::clone(&self.row_keys);
+        look_at(sql::live::<K>(of).await?, move |row| row_keys.authentic_with_summand(row), each).await
     }
 
     /// The sum as a head holds it, unmasked.
     pub(super) fn sum_of(&self, head: &sql::Head) -> Option<LiveSum> {
-        Some(LiveSum::from_bytes(&head.live_sum)?.without(&self.mask(head.seq)))
+        Some(LiveSum::from_bytes(&head.live_sum)?.without(&self.row_keys.mask(head.seq)))
     }
 
     /// The head behind a change: its number, its hash, the sum after it.
     pub(super) fn head_of(&self, seq: i64, hash: Vec<u8>, sum: LiveSum) -> sql::Head {
-        let live_sum = sum.with(&self.mask(seq)).to_bytes();
+        let live_sum = sum.with(&self.row_keys.mask(seq)).to_bytes();
         let mac = with_version(self.head_key.tag(&head(seq, &hash, &live_sum)));
         sql::Head { seq, hash, live_sum, mac }
-    }
-
-    fn mask(&self, seq: i64) -> [u8; 32] {
-        self.sum_key.tag(&Canonical::new("mask").int(seq))
     }
 
     pub(super) fn is_authentic(&self, known: &sql::Head) -> bool {
@@ -288,9 +277,4 @@ impl Store {
 
 fn head(seq: i64, hash: &[u8], live_sum: &[u8]) -> Canonical {
     Canonical::new("audit head").int(seq).bytes(hash).bytes(live_sum)
-}
-
-/// A MAC as it is stored: the version of the root key, and the tag.
-fn with_version(tag: [u8; 32]) -> Vec<u8> {
-    [&[ROOT_KEY_VERSION], tag.as_slice()].concat()
 }

@@ -5,6 +5,9 @@
 //! no summand and no difference of two, and so cannot make rows that cancel out. Each change adds the summand of the new
 //! row and takes that of the old one away; a start adds up what it reads.
 
+/// What one row adds to the sum.
+pub(super) type Summand = [u8; 32];
+
 /// The sum over all live rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LiveSum([u64; 4]);
@@ -21,12 +24,12 @@ impl LiveSum {
     }
 
     #[must_use]
-    pub(super) fn with(self, summand: &[u8; 32]) -> Self {
+    pub(super) fn with(self, summand: &Summand) -> Self {
         self.combine(summand, u64::wrapping_add)
     }
 
     #[must_use]
-    pub(super) fn without(self, summand: &[u8; 32]) -> Self {
+    pub(super) fn without(self, summand: &Summand) -> Self {
         self.combine(summand, u64::wrapping_sub)
     }
 
@@ -40,7 +43,7 @@ impl LiveSum {
         sum
     }
 
-    fn combine(mut self, summand: &[u8; 32], operation: fn(u64, u64) -> u64) -> Self {
+    fn combine(mut self, summand: &Summand, operation: fn(u64, u64) -> u64) -> Self {
         for (sum, word) in self.0.iter_mut().zip(summand.as_chunks::<8>().0) {
             *sum = operation(*sum, u64::from_le_bytes(*word));
         }

@@ -133,7 +133,7 @@ impl Store {
     /// A row that was read outside of a change, if it may be shown. An error if it is damaged, or older than what is in
     /// force.
     fn shown<K: Table>(&self, row: &sql::Row) -> Result<Option<K>, StoreError> {
-        let found: K = self.authentic(row)?;
+        let found: K = self.row_keys.authentic(row)?;
         match self.in_force.age_of(&found.effect()) {
             Age::Current => Ok(Some(found)),
             Age::NotInForce => Ok(None),
@@ -232,7 +232,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if they cannot be read.
     pub async fn for_each_audit_entry(&self, each: impl FnMut(Entry) + Send) -> Result<(), StoreError> {
-        let mut reader = self.readers.acquire().await?;
-        sql::for_each_audit_entry(&mut reader, each).await
+        let mut snapshot = self.readers.snapshot().await?;
+        sql::for_each_audit_entry(&mut snapshot, each).await
     }
 }

@@ -12,8 +12,8 @@ mod usage;
 use std::future::Future;
 
 pub(super) use self::audit::{
-    Head, audit_head, entry_of, for_each_audit_entry, insert_audit_entries, insert_audit_head, links_behind,
-    set_audit_head, take_seqs, targets_between,
+    Head, audit_head, entry_of, for_each_audit_entry, head_of_snapshot, insert_audit_entries, insert_audit_head,
+    links_behind, set_audit_head, take_seqs, targets_between,
 };
 pub(super) use self::keys::{count_live_keys, key_ever, live_keys};
 pub(super) use self::nodes::{beat, leave, nodes, strike_off};
@@ -26,7 +26,7 @@ pub(super) use self::usage::{
     note_last_uses, note_quotas, quotas,
 };
 pub use super::database::Row;
-use super::database::{Connection, DatabaseError, Statement, Value};
+use super::database::{Batches, Cells, Connection, DatabaseError, Snapshot, Statement, Value};
 use super::{Effect, StoreError};
 use crate::actor::{Actor, ActorKind};
 use crate::clock::Timestamp;
@@ -36,22 +36,22 @@ use crate::kept::{History, Kept, Reference};
 const IDS_TO_A_STATEMENT: usize = 500;
 
 /// A kept thing and its MAC, which is unchecked.
-pub(super) type Decoded<K> = (K, Vec<u8>);
+pub(super) type Decoded<'r, K> = (K, &'r [u8]);
 
 /// Where a kept thing stands in the database.
-pub trait Table: Kept + Sized + Send + Sync {
+pub trait Table: Kept + Sized + Send + Sync + 'static {
     /// What it is looked up by.
     type Place: Copy + Send;
 
     /// The table.
     const NAME: &'static str;
-    /// Its columns, as [`Table::decode`] reads them.
+    /// Its columns in the order that [`Table::decode`] reads them. They come first in every statement; the number is the first.
     const COLUMNS: &'static str;
     /// Which rows are live.
     const LIVE: &'static str;
 
     /// Reads a row.
-    fn decode(row: &Row) -> Option<Decoded<Self>>;
+    fn decode(cells: Cells<'_>) -> Option<Decoded<'_, Self>>;
 
     /// What it means for the state in force.
     fn effect(&self) -> Effect {
@@ -76,9 +76,12 @@ pub trait Table: Kept + Sized + Send + Sync {
 }
 
 /// Reads a row; the MAC comes back unchecked.
-pub(super) fn decode<K: Table>(row: &Row) -> Result<Decoded<K>, StoreError> {
+pub(super) fn decode<K: Table>(row: &Row) -> Result<Decoded<'_, K>, StoreError> {
+    if let Some(decoded) = K::decode(row.cells()) {
+        return Ok(decoded);
+    }
     let id: i64 = row.try_get("id")?;
-    K::decode(row).ok_or_else(|| StoreError::Damaged { what: format!("{} {id} cannot be read", K::KIND.as_str()) })
+    Err(StoreError::Damaged { what: format!("{} {id} cannot be read", K::KIND.as_str()) })
 }
 
 /// What a row is of, if that much can be read.
@@ -107,27 +110,13 @@ pub(super) async fn for_each_of<K: Table>(
 }
 
 /// Every row, the dead ones included.
-pub(super) async fn for_each<K: Table>(
-    on: &mut Connection,
-    each: impl FnMut(&Row) -> Result<(), StoreError> + Send,
-) -> Result<(), StoreError> {
-    walk(on, format!("SELECT {} FROM {} ORDER BY id", K::COLUMNS, K::NAME), each).await
+pub(super) async fn all<K: Table>(of: &mut Snapshot) -> Result<Batches<'_>, DatabaseError> {
+    of.read(Statement::new(format!("SELECT {} FROM {} ORDER BY id", K::COLUMNS, K::NAME))).await
 }
 
 /// Every live row.
-pub(super) async fn for_each_live<K: Table>(
-    on: &mut Connection,
-    each: impl FnMut(&Row) -> Result<(), StoreError> + Send,
-) -> Result<(), StoreError> {
-    walk(on, format!("SELECT {} FROM {} WHERE {}", K::COLUMNS, K::NAME, K::LIVE), each).await
-}
-
-async fn walk(
-    on: &mut Connection,
-    statement: String,
-    mut each: impl FnMut(&Row) -> Result<(), StoreError> + Send,
-) -> Result<(), StoreError> {
-    Statement::new(statement).for_each(on, |row| each(&row).map(|()| true)).await
+pub(super) async fn live<K: Table>(of: &mut Snapshot) -> Result<Batches<'_>, DatabaseError> {
+    of.read(Statement::new(format!("SELECT {} FROM {} WHERE {}", K::COLUMNS, K::NAME, K::LIVE))).await
 }
 
 /// The columns of a [`History`], in every table that has one.
@@ -138,15 +127,31 @@ macro_rules! history_columns {
 }
 use history_columns;
 
-fn history_of(row: &Row) -> Option<History> {
-    let actor =
-        |kind, id| Some(Actor { kind: ActorKind::of_word(row.try_get(kind).ok()?)?, id: row.try_get(id).ok()? });
-    Some(History {
-        created_at: Timestamp(row.try_get("created_at").ok()?),
-        created_by: actor("created_by_kind", "created_by_id")?,
-        updated_at: Timestamp(row.try_get("updated_at").ok()?),
-        changed_by: actor("changed_by_kind", "changed_by_id")?,
-    })
+fn history_of(cells: &mut Cells<'_>) -> Option<History> {
+    let when_and_who = |cells: &mut Cells<'_>| {
+        let at = Timestamp(cells.next()?);
+        Some((at, Actor { kind: ActorKind::of_word(cells.next()?)?, id: cells.next()? }))
+    };
+    let (created_at, created_by) = when_and_who(cells)?;
+    let (updated_at, changed_by) = when_and_who(cells)?;
+    Some(History { created_at, created_by, updated_at, changed_by })
+}
+
+fn number_of(cells: &mut Cells<'_>) -> Option<u32> {
+    u32::try_from(cells.next::<i64>()?).ok()
+}
+
+fn time_of(cells: &mut Cells<'_>) -> Option<Option<Timestamp>> {
+    Some(cells.next::<Option<i64>>()?.map(Timestamp))
+}
+
+/// A flag, or none: nothing else.
+fn flag_of(cells: &mut Cells<'_>) -> Option<Option<bool>> {
+    match cells.next::<Option<i64>>()? {
+        None => Some(None),
+        Some(flag @ (0 | 1)) => Some(Some(flag == 1)),
+        Some(_) => None,
+    }
 }
 
 /// Binds the columns of a new [`History`].

@@ -2,7 +2,7 @@
 
 use keyrack::{KeyId, ProjectId};
 
-use super::database::Connection;
+use super::database::Snapshot;
 use super::transaction::Writing;
 use super::{Store, StoreError, sql};
 use crate::clock::Timestamp;
@@ -49,8 +49,8 @@ impl Writing {
 
 impl Store {
     /// Lets quotas count on where they stood. What cannot be read of them counts from nothing: a key does not die of that.
-    pub(super) async fn restore_quotas(&self, on: &mut Connection) {
-        match sql::quotas(on).await {
+    pub(super) async fn restore_quotas(&self, of: &mut Snapshot) {
+        match sql::quotas(of).await {
             Ok(quotas) => {
                 let now = self.clock.moment().unix_seconds;
                 for (digest, quota) in &quotas {
@@ -86,7 +86,7 @@ impl Store {
     pub async fn was_ever(&self, place: Place, key: KeyId) -> Result<bool, StoreError> {
         let mut finder = self.finders.acquire().await?;
         let row = sql::key_ever(&mut finder, place, key).await?;
-        row.map_or(Ok(false), |row| self.authentic::<StoredKey>(&row).map(|key| place.holds(key.holder)))
+        row.map_or(Ok(false), |row| self.row_keys.authentic::<StoredKey>(&row).map(|key| place.holds(key.holder)))
     }
 
     /// How often a project's keys were used, or one of them, from one hour since 1970 to another: those in which there was a

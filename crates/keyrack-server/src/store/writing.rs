@@ -97,7 +97,7 @@ impl Writing {
     }
 
     fn in_force<K: Table>(&self, row: &sql::Row) -> Result<K, StoreError> {
-        let found: K = self.store.authentic(row)?;
+        let found: K = self.store.row_keys.authentic(row)?;
         if self.store.in_force.holds(&found.effect(), &self.own.effects) {
             return Ok(found);
         }
@@ -113,7 +113,7 @@ impl Writing {
             return Ok(None);
         }
         let row = StoredKey::find(self.connection()?, (place, id)).await?;
-        let found = row.map(|row| self.store.authentic::<StoredKey>(&row)).transpose()?;
+        let found = row.map(|row| self.store.row_keys.authentic::<StoredKey>(&row)).transpose()?;
         self.own.relied_on.add(Reference { kind: Kind::Key, id });
         Ok(found.filter(|key| key.is_live() && self.store.journal.holds(&key.digest)))
     }
@@ -124,7 +124,7 @@ impl Writing {
     /// [`StoreError`] if it cannot be read or is damaged.
     pub async fn living_row(&mut self, key: KeyId) -> Result<Option<StoredKey>, StoreError> {
         let row = sql::by_id::<StoredKey>(self.connection()?, key.0).await?;
-        let found = row.map(|row| self.store.authentic::<StoredKey>(&row)).transpose()?;
+        let found = row.map(|row| self.store.row_keys.authentic::<StoredKey>(&row)).transpose()?;
         Ok(found.filter(Kept::is_live))
     }
 
@@ -180,7 +180,7 @@ impl Writing {
     pub async fn kill_if_hidden(&mut self, place: Place, id: i64) -> Result<bool, StoreError> {
         self.own.relied_on.add_everything();
         let row = sql::by_id::<StoredKey>(self.connection()?, id).await?;
-        let is_hidden = match row.map(|row| self.store.authentic::<StoredKey>(&row)) {
+        let is_hidden = match row.map(|row| self.store.row_keys.authentic::<StoredKey>(&row)) {
             // As it should be: of another place, or dead.
             Some(Ok(key)) => !key.is_live() && self.store.in_force.lets_pass(&key.digest),
             Some(Err(_)) => true,
@@ -248,7 +248,7 @@ impl Writing {
         action: &str,
         by: &By,
     ) -> Result<(), StoreError> {
-        let mac = self.store.row_mac(new);
+        let mac = self.store.row_keys.mac(new);
         new.insert(self.connection()?, &mac).await?;
         crash_point("after-row");
         self.note(None, new, Event::of(former, new, action, by.actor, &by.request_id));
@@ -260,7 +260,7 @@ impl Writing {
     /// # Errors
     /// [`StoreError`]; then nothing of this transaction will be committed.
     pub async fn update<K: Table>(&mut self, before: &K, after: &K, action: &str, by: &By) -> Result<(), StoreError> {
-        let mac = self.store.row_mac(after);
+        let mac = self.store.row_keys.mac(after);
         if !after.update(self.connection()?, &mac).await? {
             if self.has_moved().await? {
                 return Err(StoreError::Conflict);
@@ -274,8 +274,8 @@ impl Writing {
 
     /// Notes what was written: for the log, for the sum over all live rows, and for the state in force.
     fn note<K: Table>(&mut self, before: Option<&K>, after: &K, event: Event) {
-        let gone = before.filter(|before| before.is_live()).map(|before| self.store.summand(before));
-        let come = after.is_live().then(|| self.store.summand(after));
+        let gone = before.filter(|before| before.is_live()).map(|before| self.store.row_keys.summand(before));
+        let come = after.is_live().then(|| self.store.row_keys.summand(after));
         self.own.log.moved = gone.iter().fold(self.own.log.moved, LiveSum::without);
         self.own.log.moved = come.iter().fold(self.own.log.moved, LiveSum::with);
         self.narrows |= K::narrows(before, after);

@@ -34,7 +34,7 @@ fn a_store_moves_to_postgresql_and_back_and_everything_is_there() {
     let [first, second, third] = [first.path(), second.path(), third.path()];
     let root_key = first.join("root.key");
 
-    // More keys than are copied at a time, one that is revoked, one with everything, and a kept reply.
+    // More keys than are copied or read at a time, one that is revoked, one with everything, and a kept reply.
     let server = Server::start(first);
     let admin = server.greeting.split_whitespace().find(|word| word.starts_with("sk_")).unwrap().to_owned();
     let once = [("Idempotency-Key", "kept")];
@@ -43,7 +43,7 @@ fn a_store_moves_to_postgresql_and_back_and_everything_is_there() {
     let kept = create(json!({"name": "kept", "description": "caf\u{e9} 'quoted'"}), &once);
     let limits = json!([{"name": "r", "limit": 5, "period": "1m"}]);
     create(json!({"name": "rich", "role": "editor", "permissions": ["a:b"], "limits": limits, "scope": "secret"}), &[]);
-    for number in 0..300 {
+    for number in 0..600 {
         create(json!({"name": format!("key {number}")}), &[]);
     }
     let revoked = create(json!({"name": "revoked"}), &[]).json();
@@ -56,7 +56,7 @@ fn a_store_moves_to_postgresql_and_back_and_everything_is_there() {
     assert!(server.stop().success());
 
     let (is_done, said) = copy(from, &schema, &root_key);
-    assert!(is_done && said.contains("audit entries and 306 keys, and all of them agree"), "{said}");
+    assert!(is_done && said.contains("audit entries and 606 keys, and all of them agree"), "{said}");
     let (is_done, why) = copy(from, &schema, &root_key);
     assert!(!is_done && why.contains("there is a store in postgres at 127.0.0.1 already"), "{why}");
 

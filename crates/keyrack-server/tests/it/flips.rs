@@ -35,7 +35,8 @@ const WORKERS: usize = 2;
 const AUDIT_SAMPLE: usize = 20;
 /// Longest that a damaged store may take to be opened, looked at and closed.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// Panics of the database's own threads: they do not arrive where the work was asked for, rows only seem to end.
+/// Panics of other threads, the database's own and those that read ahead: they do not arrive where the work was asked for, and rows may
+/// only seem to end.
 static PANICS_BENEATH: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 #[test]
@@ -61,7 +62,7 @@ fn a_flipped_bit_lets_nothing_pass() {
 fn note_panics_beneath() {
     let others = take_hook();
     set_hook(Box::new(move |panic| {
-        if thread::current().name().is_some_and(|name| name.starts_with("sqlx")) {
+        if thread::current().name().is_some_and(|name| name.starts_with("sqlx") || name.starts_with("tokio")) {
             PANICS_BENEATH.lock().unwrap().push(panic.to_string());
         }
         others(panic);
@@ -348,7 +349,10 @@ fn reason(error: &ServeError) -> &'static str {
         "damaged"
     } else if matches!(source, StoreError::Unavailable(DatabaseError::Sqlite(sqlx::Error::WorkerCrashed))) {
         "a lost thread"
-    } else if matches!(source, StoreError::Unavailable(DatabaseError::Sqlite(sqlx::Error::Database(_)))) {
+    } else if matches!(
+        source,
+        StoreError::Unavailable(DatabaseError::Sqlite(sqlx::Error::Database(_)) | DatabaseError::Snapshot(_))
+    ) {
         "refused by the database"
     } else if matches!(source, StoreError::Unavailable(_)) {
         "cannot be read"

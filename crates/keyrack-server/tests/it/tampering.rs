@@ -240,6 +240,59 @@ fn a_tampered_key_is_found_and_does_not_pass() {
     )));
 }
 
+/// Also what reads the same once it is made into the kind that belongs there.
+#[test]
+fn a_value_of_another_kind_does_not_pass_in_whichever_column_it_is() {
+    const NUMBERS: [&str; 11] = [
+        "kind",
+        "organization_id",
+        "project_id",
+        "role",
+        "scope",
+        "reach",
+        "is_system",
+        "created_at",
+        "created_by_id",
+        "updated_at",
+        "version",
+    ];
+    const WORDS: [&str; 7] =
+        ["permissions", "limits", "name", "description", "mask", "created_by_kind", "changed_by_kind"];
+    let numbers = NUMBERS.iter().flat_map(|column| {
+        ["CAST(<> AS BLOB)", "<> + 0.5", "'number ' || <>"].map(|value| (*column, value.replace("<>", column)))
+    });
+    let words = WORDS.iter().flat_map(|column| {
+        ["CAST(<> AS BLOB)", "CAST(CAST(<> AS BLOB) || x'ff' AS TEXT)", "<> || char(0)"]
+            .map(|value| (*column, value.replace("<>", column)))
+    });
+    let others = [("digest", "17"), ("digest", "substr(digest, 1, 31)"), ("mac", "17"), ("mac", "1.5")];
+    let others = others.map(|(column, value)| (column, value.to_owned()));
+    let wrong: Vec<_> = numbers.chain(words).chain(others).collect();
+
+    let data = tempfile::tempdir().unwrap();
+    let admin = init(data.path())["project_key"].as_str().unwrap().to_owned();
+    let server = Server::start(data.path());
+    let make = |what: &(&str, String)| {
+        let body = json!({"name": what.0, "role": "support", "description": what.1});
+        let made = server.send("POST", KEYS, &admin, Some(&body), &[]).unwrap().json();
+        (made["id"].as_i64().unwrap(), value(&made))
+    };
+    let keys: Vec<_> = wrong.iter().map(make).collect();
+    assert!(server.stop().success());
+    for ((id, _), (column, value)) in keys.iter().zip(&wrong) {
+        // Neither does somebody who writes there care for what a row refers to.
+        let update = format!("PRAGMA foreign_keys = OFF; UPDATE api_keys SET {column} = {value} WHERE id = {id}");
+        sql(data.path(), &update);
+    }
+    let server = Server::start(data.path());
+    // Not the list: it cannot be sorted by what is no time.
+    let standing = |key: &str| server.send("GET", &format!("{KEYS}/3"), key, None, &[]).unwrap().status;
+    assert_eq!(standing(&admin), 200);
+    for ((_, key), what) in keys.iter().zip(&wrong) {
+        assert_eq!(standing(key), 401, "{what:?}");
+    }
+}
+
 #[test]
 fn a_key_made_of_parts_of_others_is_found_and_does_not_pass() {
     let victim = Victim::new();

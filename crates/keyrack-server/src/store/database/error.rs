@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{postgres, sqlite};
+use super::{postgres, snapshot, sqlite};
 
 /// Why a database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +10,12 @@ pub enum DatabaseError {
     /// SQLite refused, or could not.
     #[error(transparent)]
     Sqlite(#[from] sqlx::Error),
+    /// SQLite refused, or could not, where much was read of it.
+    #[error(transparent)]
+    Snapshot(#[from] rusqlite::Error),
+    /// A thread that read much, or looked at what was read, ended in the middle.
+    #[error("a thread of this process that was reading is gone")]
+    ThreadLost,
     /// PostgreSQL refused, or could not.
     #[error(transparent)]
     Postgres(#[from] tokio_postgres::Error),
@@ -46,15 +52,16 @@ impl DatabaseError {
     pub(in crate::store) fn meaning(&self) -> Meaning {
         match self {
             Self::Sqlite(error) => sqlite::meaning(error),
+            Self::Snapshot(error) => snapshot::meaning(error),
             Self::Postgres(error) => postgres::meaning(error),
-            Self::Late(_) | Self::NotDue(_) | Self::Warned(_) | Self::Closed => Meaning::Unavailable,
+            Self::ThreadLost | Self::Late(_) | Self::NotDue(_) | Self::Warned(_) | Self::Closed => Meaning::Unavailable,
         }
     }
 
     /// Whether the database is away, or on its way up or down; not that it understood and refused.
     pub(in crate::store) fn is_outage(&self) -> bool {
         match self {
-            Self::Sqlite(_) => false,
+            Self::Sqlite(_) | Self::Snapshot(_) | Self::ThreadLost => false,
             Self::Postgres(error) => postgres::is_outage(error),
             Self::Late(_) | Self::NotDue(_) | Self::Warned(_) | Self::Closed => true,
         }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use sqlx::SqlitePool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::postgres::{Server, Session};
+use super::postgres::{self, Server, Session};
+use super::snapshot::Snapshot;
 use super::{Connection, DatabaseError};
 
 /// How long is waited for a connection.
@@ -26,19 +27,24 @@ impl Pool {
             Self::Sqlite(pool) => {
                 Ok(Pooled { connection: Some(Connection::PooledSqlite(pool.acquire().await?)), back_to: None })
             }
-            Self::Postgres(pool) => pool.acquire().await,
+            Self::Postgres(pool) => {
+                let (session, turn) = pool.session().await?;
+                let back_to = Some((Arc::clone(&pool.idle), turn));
+                Ok(Pooled { connection: Some(Connection::Postgres(session)), back_to })
+            }
         }
     }
 
-    /// A connection that sees what is committed now, and nothing that comes after. It is not used again.
-    pub(in crate::store) async fn snapshot(&self) -> Result<Pooled, DatabaseError> {
-        let mut pooled = self.acquire().await?;
-        if let Some(Connection::PooledSqlite(connection)) = &mut pooled.connection {
-            connection.close_on_drop();
+    /// What is committed now, and nothing that comes after. Its connection is not used again.
+    pub(in crate::store) async fn snapshot(&self) -> Result<Snapshot, DatabaseError> {
+        match self {
+            Self::Sqlite(pool) => Snapshot::of_file(pool.connect_options().get_filename().to_owned()).await,
+            Self::Postgres(pool) => {
+                let (mut session, _turn) = pool.session().await?;
+                session.run(postgres::BEGIN_SNAPSHOT).await?;
+                Ok(Snapshot::Server(session))
+            }
         }
-        pooled.back_to = None;
-        pooled.begin_snapshot().await?;
-        Ok(pooled)
     }
 
     pub(in crate::store) async fn close(&self) {
@@ -68,7 +74,8 @@ impl SessionPool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn acquire(&self) -> Result<Pooled, DatabaseError> {
+    /// A session, and whose turn it is to have it.
+    async fn session(&self) -> Result<(Session, OwnedSemaphorePermit), DatabaseError> {
         let turn = tokio::time::timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.turns).acquire_owned());
         let turn = turn.await.map_err(|_elapsed| DatabaseError::Late(ACQUIRE_TIMEOUT))?;
         let turn = turn.map_err(|_closed| DatabaseError::Closed)?;
@@ -77,8 +84,7 @@ impl SessionPool {
             Some(session) => session,
             None => self.server.connect().await?,
         };
-        let back_to = Some((Arc::clone(&self.idle), turn));
-        Ok(Pooled { connection: Some(Connection::Postgres(session)), back_to })
+        Ok((session, turn))
     }
 }
 

@@ -5,11 +5,13 @@ mod migrations;
 mod server;
 mod tls;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
+use futures_util::stream::Fuse;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -25,6 +27,9 @@ use super::{DatabaseError, Others, Row};
 pub(super) const BEGIN_WRITE: &str = "BEGIN; SET LOCAL lock_timeout = '4s'; \
      SET LOCAL idle_in_transaction_session_timeout = '3s'; SET LOCAL synchronous_commit = on";
 
+/// How a transaction begins that sees what is committed then, and nothing that comes after.
+pub(super) const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
 /// What is sent with a commit to those who listen. A hint that may be lost: nobody relies on it.
 const NOTIFY_AND_COMMIT: &str = "NOTIFY keyrack_changes; COMMIT";
 pub(super) const LISTEN: &str = "LISTEN keyrack_changes";
@@ -35,6 +40,9 @@ pub(super) const TIME: &str = "SELECT CAST(extract(epoch FROM clock_timestamp())
 /// How long one answer may take, but to what reads or writes a whole table. A commit that waits for a standby is not ended by any timeout
 /// of the server.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Rows on their way; it may be asked for more behind the last one.
+pub(super) type RowStream = Fuse<tokio_postgres::RowStream>;
 
 /// A connection to a server.
 pub struct Session {
@@ -100,16 +108,30 @@ impl Session {
         values: &[(&(dyn ToSql + Sync), Type)],
         mut each: impl FnMut(Row) -> Result<bool, E> + Send,
     ) -> Result<(), E> {
-        let values = values.iter().map(|(value, kind)| (*value, kind.clone()));
-        let rows = self.answered(self.client.query_typed_raw(text, values)).await;
-        let mut rows = std::pin::pin!(self.noting(rows)?);
-        loop {
-            let row = self.answered(rows.try_next()).await;
-            let Some(row) = self.noting(row)? else { return Ok(()) };
-            if !each(Row::Postgres(row))? {
-                return Ok(());
+        let mut rows = self.rows(text, values).await?;
+        while let Some(row) = self.next_of(rows.as_mut()).await? {
+            if !each(row)? {
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// Begins to read the rows that a statement gives.
+    pub(super) async fn rows(
+        &mut self,
+        text: &str,
+        values: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Pin<Box<RowStream>>, DatabaseError> {
+        let values = values.iter().map(|(value, kind)| (*value, kind.clone()));
+        let rows = self.answered(self.client.query_typed_raw(text, values)).await;
+        Ok(Box::pin(self.noting(rows)?.fuse()))
+    }
+
+    /// The next of them.
+    pub(super) async fn next_of(&mut self, mut rows: Pin<&mut RowStream>) -> Result<Option<Row>, DatabaseError> {
+        let row = self.answered(rows.try_next()).await;
+        Ok(self.noting(row)?.map(Row::Postgres))
     }
 
     /// Commits. A warning means that the change may not be where it should: somebody ended the wait for the standby.

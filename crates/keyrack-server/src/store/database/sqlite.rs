@@ -21,7 +21,7 @@ const FULL: u32 = 13;
 const NOT_A_DATABASE: u32 = 26;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Rows that a connection may be ahead of who reads them: with few, the two wake each other up for every row.
 const ROWS_AHEAD: usize = 1_024;
 
@@ -31,6 +31,15 @@ fn primary_code(error: &sqlx::Error) -> Option<u32> {
     code.parse::<u32>().ok().map(|extended| extended & 0xff)
 }
 
+/// What an error of this primary code means.
+pub(super) const fn meaning_of(code: Option<u32>) -> Meaning {
+    match code {
+        Some(FULL) => Meaning::Full,
+        Some(CORRUPT | NOT_A_DATABASE) => Meaning::Damaged,
+        Some(_) | None => Meaning::Unavailable,
+    }
+}
+
 /// Whether room on the disk may be what was wanting: a full disk has more than one code, a quota another.
 pub(super) fn may_be_for_want_of_room(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(FULL | IO_ERROR))
@@ -38,11 +47,7 @@ pub(super) fn may_be_for_want_of_room(error: &sqlx::Error) -> bool {
 
 /// What an error means.
 pub(super) fn meaning(error: &sqlx::Error) -> Meaning {
-    match primary_code(error) {
-        Some(FULL) => Meaning::Full,
-        Some(CORRUPT | NOT_A_DATABASE) => Meaning::Damaged,
-        Some(_) | None => Meaning::Unavailable,
-    }
+    meaning_of(primary_code(error))
 }
 
 /// Opens the one connection that writes; makes the file if it is not there.

@@ -27,6 +27,16 @@ impl Value<'_> {
     }
 }
 
+impl From<Value<'_>> for rusqlite::types::Value {
+    fn from(value: Value<'_>) -> Self {
+        match value {
+            Value::Int(value) => value.into(),
+            Value::Text(value) => value.map(Cow::into_owned).into(),
+            Value::Bytes(value) => value.to_vec().into(),
+        }
+    }
+}
+
 impl From<i64> for Value<'_> {
     fn from(value: i64) -> Self {
         Self::Int(Some(value))
@@ -232,7 +242,16 @@ impl<'a> Statement<'a> {
         })
     }
 
-    fn of_postgres(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
+    /// Text and values for who runs it on another thread.
+    pub(super) fn into_owned(self) -> (Cow<'static, str>, Vec<rusqlite::types::Value>) {
+        (self.text, self.values.into_iter().map(Into::into).collect())
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn of_postgres(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
         self.values.iter().map(Value::typed).collect()
     }
 }

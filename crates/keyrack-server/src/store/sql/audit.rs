@@ -1,6 +1,6 @@
 //! The audit log, which is also the log of changes: a change is what has an entry.
 
-use super::{Connection, DatabaseError, Row, Statement};
+use super::{Connection, DatabaseError, Row, Snapshot, Statement};
 use crate::actor::{Actor, ActorKind};
 use crate::audit::{Entry, Event, Link, Words};
 use crate::clock::Timestamp;
@@ -27,6 +27,8 @@ pub(in crate::store) struct Head {
     pub(in crate::store) mac: Vec<u8>,
 }
 
+const SELECT_HEAD: &str = "SELECT seq, hash, live_sum, mac FROM audit_head WHERE id = 1";
+
 fn head_of(row: &Row) -> Result<Head, DatabaseError> {
     Ok(Head {
         seq: row.try_get("seq")?,
@@ -38,8 +40,12 @@ fn head_of(row: &Row) -> Result<Head, DatabaseError> {
 
 /// The head; `None` before the installation is set up.
 pub(in crate::store) async fn audit_head(on: &mut Connection) -> Result<Option<Head>, DatabaseError> {
-    let row = Statement::new("SELECT seq, hash, live_sum, mac FROM audit_head WHERE id = 1").fetch_optional(on).await?;
-    row.as_ref().map(head_of).transpose()
+    Statement::new(SELECT_HEAD).fetch_optional(on).await?.as_ref().map(head_of).transpose()
+}
+
+/// The head as it was then; `None` before the installation was set up.
+pub(in crate::store) async fn head_of_snapshot(of: &mut Snapshot) -> Result<Option<Head>, DatabaseError> {
+    of.first(Statement::new(SELECT_HEAD)).await?.as_ref().map(head_of).transpose()
 }
 
 /// Takes the next numbers; gives the head as it was before.
@@ -103,20 +109,19 @@ pub(in crate::store) async fn insert_audit_entries(
 
 /// Every audit entry, oldest first.
 pub(in crate::store) async fn for_each_audit_entry(
-    on: &mut Connection,
+    of: &mut Snapshot,
     mut each: impl FnMut(Entry) + Send,
 ) -> Result<(), StoreError> {
     let entries = Statement::new(concat!("SELECT ", entry_columns!(), " FROM audit_events ORDER BY seq"));
     let mut last = 0;
-    entries
-        .for_each(on, |row| {
-            let damaged = || StoreError::Damaged { what: format!("the audit entry after {last} cannot be read") };
-            let entry = entry_of(&row).ok_or_else(damaged)?;
-            last = entry.seq;
-            each(entry);
-            Ok(true)
-        })
-        .await
+    of.for_each(entries, |row| {
+        let damaged = || StoreError::Damaged { what: format!("the audit entry after {last} cannot be read") };
+        let entry = entry_of(&row).ok_or_else(damaged)?;
+        last = entry.seq;
+        each(entry);
+        Ok(())
+    })
+    .await
 }
 
 /// So many entries behind one at most, in order, as far as the log is followed by them.

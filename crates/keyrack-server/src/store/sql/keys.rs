@@ -3,9 +3,9 @@
 use keyrack::{KeyChange, KeyDigest, KeyId, KeyRecord, MaskedKey, PolicyVersion};
 
 use super::{
-    Connection, DatabaseError, Decoded, Row, Statement, Table, bind_begun, bind_changed, history_columns, history_of,
+    Cells, Connection, DatabaseError, Decoded, Row, Statement, Table, bind_begun, bind_changed, flag_of,
+    history_columns, history_of, number_of, time_of,
 };
-use crate::clock::Timestamp;
 use crate::kept::Kept as _;
 use crate::listing::fold;
 use crate::place::Place;
@@ -37,33 +37,43 @@ impl Table for StoredKey {
     );
     const LIVE: &'static str = "revoked_at IS NULL";
 
-    fn decode(row: &Row) -> Option<Decoded<Self>> {
+    fn decode(mut cells: Cells<'_>) -> Option<Decoded<'_, Self>> {
+        let id = KeyId(cells.next()?);
         let columns = HolderColumns {
-            kind: row.try_get("kind").ok()?,
-            organization: row.try_get("organization_id").ok()?,
-            project: row.try_get("project_id").ok()?,
-            role: row.try_get("role").ok()?,
-            scope: row.try_get("scope").ok()?,
+            kind: cells.next()?,
+            organization: cells.next()?,
+            project: cells.next()?,
+            role: cells.next()?,
+            scope: cells.next()?,
         };
+        let permissions = Self::permissions_of(cells.next()?)?;
+        let limits = Self::limits_of(cells.next()?)?;
+        let reach = PolicyVersion(number_of(&mut cells)?);
+        let is_system = flag_of(&mut cells)??;
+        let (name, description) = (cells.next()?, cells.next()?);
+        let mask = MaskedKey::parse(cells.next()?).ok()?;
+        let digest = KeyDigest::from_bytes(cells.next::<&[u8]>()?.try_into().ok()?);
+        let revoked_at = time_of(&mut cells)?;
+        let version = number_of(&mut cells)?;
+        let mac = cells.next()?;
+        let history = history_of(&mut cells)?;
+        let holder = columns.holder()?;
         let key = Self {
-            id: KeyId(row.try_get("id").ok()?),
-            version: u32::try_from(row.try_get::<i64>("version").ok()?).ok()?,
-            holder: columns.holder()?,
-            permissions: Self::permissions_of(row.try_get("permissions").ok()?)?,
-            limits: Self::limits_of(row.try_get("limits").ok()?)?,
-            reach: PolicyVersion(u32::try_from(row.try_get::<i64>("reach").ok()?).ok()?),
-            is_system: match row.try_get::<i64>("is_system").ok()? {
-                flag @ (0 | 1) => flag == 1,
-                _ => return None,
-            },
-            name: row.try_get("name").ok()?,
-            description: row.try_get("description").ok()?,
-            mask: MaskedKey::parse(row.try_get("mask").ok()?).ok()?,
-            digest: KeyDigest::from_bytes(row.try_get::<&[u8]>("digest").ok()?.try_into().ok()?),
-            history: history_of(row)?,
-            revoked_at: row.try_get::<Option<i64>>("revoked_at").ok()?.map(Timestamp),
+            id,
+            version,
+            holder,
+            permissions,
+            limits,
+            reach,
+            is_system,
+            name,
+            description,
+            mask,
+            digest,
+            history,
+            revoked_at,
         };
-        Some((key, row.try_get("mac").ok()?))
+        Some((key, mac))
     }
 
     fn effect(&self) -> Effect {

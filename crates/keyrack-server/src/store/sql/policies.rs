@@ -2,7 +2,10 @@
 
 use keyrack::PolicyVersion;
 
-use super::{Connection, DatabaseError, Decoded, Row, Statement, Table, bind_begun, history_columns, history_of};
+use super::{
+    Cells, Connection, DatabaseError, Decoded, Row, Statement, Table, bind_begun, history_columns, history_of,
+    number_of,
+};
 use crate::kept::Kept as _;
 use crate::policies::AppliedPolicy;
 use crate::store::{Effect, PublicKeys};
@@ -14,16 +17,14 @@ impl Table for AppliedPolicy {
     const COLUMNS: &'static str = concat!("id, document, version, mac, ", history_columns!());
     const LIVE: &'static str = "TRUE";
 
-    fn decode(row: &Row) -> Option<Decoded<Self>> {
-        if row.try_get::<i64>("version").ok()? != 1 {
+    fn decode(mut cells: Cells<'_>) -> Option<Decoded<'_, Self>> {
+        let version = PolicyVersion(number_of(&mut cells)?);
+        let document = Self::document_of(cells.next()?)?;
+        if number_of(&mut cells)? != 1 {
             return None;
         }
-        let policy = Self {
-            version: PolicyVersion(u32::try_from(row.try_get::<i64>("id").ok()?).ok()?),
-            document: Self::document_of(row.try_get("document").ok()?)?,
-            history: Some(history_of(row)?),
-        };
-        Some((policy, row.try_get("mac").ok()?))
+        let mac = cells.next()?;
+        Some((Self { version, document, history: Some(history_of(&mut cells)?) }, mac))
     }
 
     fn effect(&self) -> Effect {

@@ -3,21 +3,13 @@
 use keyrack::{KeyId, OrganizationId, ProjectId, ProjectRole};
 
 use super::{
-    Connection, DatabaseError, Decoded, Row, Statement, Table, bind_begun, bind_changed, history_columns, history_of,
+    Cells, Connection, DatabaseError, Decoded, Row, Statement, Table, bind_begun, bind_changed, flag_of,
+    history_columns, history_of, number_of, time_of,
 };
-use crate::clock::Timestamp;
 use crate::kept::Kept as _;
 use crate::listing::fold;
 use crate::store::{Beneath, Effect};
 use crate::tenancy::{Member, Organization, Project, ProjectFields, Standing};
-
-fn number_of(row: &Row, column: &str) -> Option<u32> {
-    u32::try_from(row.try_get::<i64>(column).ok()?).ok()
-}
-
-fn archived_at(row: &Row) -> Option<Option<Timestamp>> {
-    Some(row.try_get::<Option<i64>>("archived_at").ok()?.map(Timestamp))
-}
 
 impl Table for Organization {
     type Place = OrganizationId;
@@ -27,18 +19,15 @@ impl Table for Organization {
         concat!("id, username, domain, standing, archived_at, version, mac, ", history_columns!());
     const LIVE: &'static str = "archived_at IS NULL";
 
-    fn decode(row: &Row) -> Option<Decoded<Self>> {
-        let standing = usize::try_from(row.try_get::<i64>("standing").ok()?).ok()?;
-        let organization = Self {
-            id: OrganizationId(number_of(row, "id")?),
-            version: number_of(row, "version")?,
-            username: row.try_get("username").ok()?,
-            domain: row.try_get("domain").ok()?,
-            standing: *Standing::ALL.get(standing)?,
-            history: history_of(row)?,
-            archived_at: archived_at(row)?,
-        };
-        Some((organization, row.try_get("mac").ok()?))
+    fn decode(mut cells: Cells<'_>) -> Option<Decoded<'_, Self>> {
+        let id = OrganizationId(number_of(&mut cells)?);
+        let (username, domain) = (cells.next()?, cells.next()?);
+        let standing = *Standing::ALL.get(usize::try_from(cells.next::<i64>()?).ok()?)?;
+        let archived_at = time_of(&mut cells)?;
+        let version = number_of(&mut cells)?;
+        let mac = cells.next()?;
+        let history = history_of(&mut cells)?;
+        Some((Self { id, version, username, domain, standing, history, archived_at }, mac))
     }
 
     fn effect(&self) -> Effect {
@@ -149,34 +138,27 @@ impl Table for Project {
     );
     const LIVE: &'static str = "archived_at IS NULL";
 
-    fn decode(row: &Row) -> Option<Decoded<Self>> {
-        let flag = |column| match row.try_get::<Option<i64>>(column).ok()? {
-            None => Some(None),
-            Some(flag @ (0 | 1)) => Some(Some(flag == 1)),
-            Some(_) => None,
-        };
+    fn decode(mut cells: Cells<'_>) -> Option<Decoded<'_, Self>> {
+        let id = ProjectId(number_of(&mut cells)?);
+        let organization = OrganizationId(number_of(&mut cells)?);
         let fields = ProjectFields {
-            name: row.try_get("name").ok()?,
-            locale: row.try_get("locale").ok()?,
-            timezone: row.try_get("timezone").ok()?,
-            description: row.try_get("description").ok()?,
-            website_url: row.try_get("website_url").ok()?,
-            text_opt_out_message: row.try_get("text_opt_out_message").ok()?,
-            text_help_message: row.try_get("text_help_message").ok()?,
-            link_wrap_email: flag("link_wrap_email")?,
-            link_wrap_push: flag("link_wrap_push")?,
-            track_opens_email: flag("track_opens_email")?,
-            deeplink_mirror_url: row.try_get("deeplink_mirror_url").ok()?,
+            name: cells.next()?,
+            locale: cells.next()?,
+            timezone: cells.next()?,
+            description: cells.next()?,
+            website_url: cells.next()?,
+            text_opt_out_message: cells.next()?,
+            text_help_message: cells.next()?,
+            link_wrap_email: flag_of(&mut cells)?,
+            link_wrap_push: flag_of(&mut cells)?,
+            track_opens_email: flag_of(&mut cells)?,
+            deeplink_mirror_url: cells.next()?,
         };
-        let project = Self {
-            id: ProjectId(number_of(row, "id")?),
-            organization: OrganizationId(number_of(row, "organization_id")?),
-            version: number_of(row, "version")?,
-            fields,
-            history: history_of(row)?,
-            archived_at: archived_at(row)?,
-        };
-        Some((project, row.try_get("mac").ok()?))
+        let archived_at = time_of(&mut cells)?;
+        let version = number_of(&mut cells)?;
+        let mac = cells.next()?;
+        let history = history_of(&mut cells)?;
+        Some((Self { id, organization, version, fields, history, archived_at }, mac))
     }
 
     async fn find(on: &mut Connection, (id, organization): Self::Place) -> Result<Option<Row>, DatabaseError> {
@@ -262,18 +244,17 @@ impl Table for Member {
         concat!("id, organization_id, project_id, key_id, role, taken_at, version, mac, ", history_columns!());
     const LIVE: &'static str = "taken_at IS NULL";
 
-    fn decode(row: &Row) -> Option<Decoded<Self>> {
-        let member = Self {
-            id: row.try_get("id").ok()?,
-            version: number_of(row, "version")?,
-            organization: OrganizationId(number_of(row, "organization_id")?),
-            project: ProjectId(number_of(row, "project_id")?),
-            key: KeyId(row.try_get("key_id").ok()?),
-            role: ProjectRole::from_position(u8::try_from(row.try_get::<i64>("role").ok()?).ok()?)?,
-            history: history_of(row)?,
-            taken_at: row.try_get::<Option<i64>>("taken_at").ok()?.map(Timestamp),
-        };
-        Some((member, row.try_get("mac").ok()?))
+    fn decode(mut cells: Cells<'_>) -> Option<Decoded<'_, Self>> {
+        let id = cells.next()?;
+        let organization = OrganizationId(number_of(&mut cells)?);
+        let project = ProjectId(number_of(&mut cells)?);
+        let key = KeyId(cells.next()?);
+        let role = ProjectRole::from_position(u8::try_from(cells.next::<i64>()?).ok()?)?;
+        let taken_at = time_of(&mut cells)?;
+        let version = number_of(&mut cells)?;
+        let mac = cells.next()?;
+        let history = history_of(&mut cells)?;
+        Some((Self { id, version, organization, project, key, role, history, taken_at }, mac))
     }
 
     fn narrows(before: Option<&Self>, after: &Self) -> bool {

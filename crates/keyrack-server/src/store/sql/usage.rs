@@ -2,7 +2,7 @@
 
 use keyrack::{KeyDigest, KeyId, ProjectId, QuotaCount};
 
-use super::{Connection, DatabaseError, Row, Statement, Value};
+use super::{Connection, DatabaseError, Row, Snapshot, Statement, Value};
 use crate::clock::Timestamp;
 use crate::usage::{Batch, Counts, KeyUses, LastUse};
 
@@ -96,7 +96,7 @@ pub(in crate::store) async fn note_quotas(
 }
 
 /// Where the live keys stand with their quotas.
-pub(in crate::store) async fn quotas(on: &mut Connection) -> Result<Vec<(KeyDigest, QuotaCount)>, DatabaseError> {
+pub(in crate::store) async fn quotas(of: &mut Snapshot) -> Result<Vec<(KeyDigest, QuotaCount)>, DatabaseError> {
     let rows = Statement::new(
         "SELECT api_keys.digest, key_quotas.name, key_quotas.counted FROM key_quotas \
          JOIN api_keys ON api_keys.id = key_quotas.key_id WHERE api_keys.revoked_at IS NULL",
@@ -107,7 +107,7 @@ pub(in crate::store) async fn quotas(on: &mut Connection) -> Result<Vec<(KeyDige
         Some((digest, QuotaCount { name: row.try_get("name").ok()?, counted: counted.cast_unsigned() }))
     };
     // A row that is no quota restores nothing.
-    Ok(rows.fetch_all(on).await?.iter().filter_map(read).collect())
+    Ok(of.all(rows).await?.iter().filter_map(read).collect())
 }
 
 /// The columns of [`last_use_of`].
