@@ -141,7 +141,9 @@ fn a_revocation_without_the_database_is_kept_and_committed_when_it_is_back() {
     assert_eq!(cluster.revoke(0, made[0].id, "wait=1").unwrap().status, 202, "whoever asks again is told the same");
     let unknown = cluster.revoke(0, 999, "wait=1").unwrap();
     assert_eq!(unknown.status, 503, "the database may know it: {}", unknown.text);
-
+    let refused = cut.ask("POST", KEYS, &cluster.admin, Some(&json!({"name": "x"})), &[]).unwrap();
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert!([unknown, refused].iter().all(|refused| refused.headers.contains_key("retry-after")));
     assert!(cut.metrics().contains("\nkeyrack_journal_revocations 1\n"), "{}", cut.metrics());
 
     // Killed before it could tell anybody.
