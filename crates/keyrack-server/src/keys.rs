@@ -301,14 +301,16 @@ pub fn revoke_without_database(
             && place.holds(key.holder)
             && within.is_none_or(|within| Place::Beneath(within).holds(key.holder))
     };
-    let Some((digest, key)) = store.live_key(is_it) else {
-        // Who asks again is told the same.
-        return Ok(store.revoked_without_database(KeyId(id), by));
-    };
-    if !place.may_end(&key) {
-        return Err(Refusal::SystemKey);
+    let mut effective = None;
+    // Two have the number for a moment, if the database lost the one and gave its number to the other.
+    while let Some((digest, key)) = store.live_key(is_it) {
+        if !place.may_end(&key) {
+            return Err(Refusal::SystemKey);
+        }
+        effective = Some(store.revoke_without_database(&digest, key.id, by)?);
     }
-    Ok(Some(store.revoke_without_database(&digest, key.id, by)?))
+    // Who asks again is told the same.
+    Ok(effective.or_else(|| store.revoked_without_database(KeyId(id), by)))
 }
 
 /// Revokes a key that is dead already where it counts, and of which the database does not know that: the one of that number, if by its

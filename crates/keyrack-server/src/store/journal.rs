@@ -183,7 +183,7 @@ impl Store {
     /// What is in the journal is dead, whatever the rows say.
     ///
     /// # Errors
-    /// [`StoreError::Full`] if there is no memory for it.
+    /// [`StoreError`] if the index has no room for it.
     pub(super) fn apply_journal(&self) -> Result<(), StoreError> {
         for death in self.journal.open() {
             let digest = digest_of(&death.digest).expect("it was read before, or made from one");

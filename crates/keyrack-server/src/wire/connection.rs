@@ -14,6 +14,9 @@ use super::head::After;
 use super::http2::{self, Handed};
 use super::refused::Refused;
 
+#[cfg(test)]
+mod tests;
+
 /// Longest that a client which was told goodbye may take to go. Closing while it still sends would make the system throw
 /// away what it has not read yet.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -139,9 +142,8 @@ pub(super) struct Connection {
     pending: Vec<u8>,
     /// How much must be pending before another look is worth it.
     needs: usize,
-    /// Replies that the system has not taken yet; the first `sent` bytes of it are gone.
+    /// Replies that the system has not taken yet.
     unsent: Vec<u8>,
-    sent: usize,
     /// Whether the event loop tells when more can be sent.
     watches_sending: bool,
 }
@@ -161,7 +163,6 @@ impl Connection {
             pending: Vec::new(),
             needs: 0,
             unsent: Vec::new(),
-            sent: 0,
             watches_sending: false,
         }
     }
@@ -273,6 +274,8 @@ impl Connection {
     pub(super) fn rest(&mut self) {
         if self.waits == Waits::Idle {
             self.pending = Vec::new();
+        }
+        if !self.has_unsent() {
             self.unsent = Vec::new();
         }
     }
@@ -297,12 +300,11 @@ impl Connection {
 
     /// Whether requests are still answered, and there is room for their replies.
     fn may_go_on(&self, desk: &Desk) -> bool {
-        matches!(self.course, Course::New | Course::Open)
-            && self.unsent.len() - self.sent <= desk.settings.limits.unsent_bytes
+        matches!(self.course, Course::New | Course::Open) && self.unsent.len() <= desk.settings.limits.unsent_bytes
     }
 
     const fn has_unsent(&self) -> bool {
-        self.sent < self.unsent.len()
+        !self.unsent.is_empty()
     }
 
     const fn has_something_to_answer(&self) -> bool {
@@ -329,22 +331,23 @@ impl Connection {
         }
     }
 
-    /// Sends what the system takes. Says whether it took anything.
+    /// Sends what the system takes, and keeps the rest. Says whether it took anything.
     fn send(&mut self) -> io::Result<bool> {
-        let mut has_sent = false;
-        while let Some(rest) = self.unsent.get(self.sent..).filter(|rest| !rest.is_empty()) {
+        let mut sent = 0;
+        while let Some(rest) = self.unsent.get(sent..).filter(|rest| !rest.is_empty()) {
             match self.stream.write(rest) {
-                Ok(count) => self.sent += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(has_sent),
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
-            has_sent = true;
         }
-        self.unsent.clear();
-        self.unsent.shrink_to(MOST_UNSENT_KEPT);
-        self.sent = 0;
-        Ok(has_sent)
+        // At once: behind a slow reader's back more replies come, and what was sent must not pile up before them.
+        self.unsent.drain(..sent);
+        if self.unsent.is_empty() {
+            self.unsent.shrink_to(MOST_UNSENT_KEPT);
+        }
+        Ok(sent > 0)
     }
 
     /// Has the event loop tell when more can be sent, as long as there is something to send. Asked for always, it would

@@ -63,8 +63,10 @@ impl Batches {
             return Ok(Some(batch.into_rows().map(Row::Batched).collect()));
         }
         // No more of them may mean that the thread has come to the end, or to an error, or has panicked.
-        if let Some(reading) = self.reading.take() {
-            reading.await.map_err(|_panicked| DatabaseError::ThreadLost)??;
+        if let Some(reading) = &mut self.reading {
+            let ended = reading.await;
+            self.reading = None;
+            ended.map_err(|_panicked| DatabaseError::ThreadLost)??;
         }
         Ok(None)
     }
