@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use keyrack::feed::{digest_of, hex_of};
 use keyrack::{KeyChange, KeyDigest, KeyId, KeyRecord};
@@ -38,6 +38,11 @@ impl Death {
     fn new(digest: &KeyDigest, key: KeyId, by: &By) -> Self {
         let (actor_kind, actor_id) = (by.actor.kind.as_str().to_owned(), by.actor.id);
         Self { digest: hex_of(digest), key: key.0, actor_kind, actor_id, request_id: by.request_id.clone() }
+    }
+
+    /// Whether it is that of the key of this digest.
+    fn is_of(&self, digest: &KeyDigest) -> bool {
+        self.digest == hex_of(digest)
     }
 
     fn by(&self) -> By {
@@ -74,7 +79,7 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(source) => return Err(StoreError::Journal { file: self.path.clone(), source }),
         };
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.deaths();
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match self.death_of(line) {
                 Some(death) => open.push(death),
@@ -86,6 +91,10 @@ impl Journal {
         Ok(())
     }
 
+    fn deaths(&self) -> MutexGuard<'_, Vec<Death>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn death_of(&self, line: &[u8]) -> Option<Death> {
         let (tag, death) = std::str::from_utf8(line).ok()?.split_once(' ')?;
         let death: Death = serde_json::from_str(death).ok()?;
@@ -95,23 +104,22 @@ impl Journal {
 
     /// What the database does not have yet.
     pub(super) fn open(&self) -> Vec<Death> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.deaths().clone()
     }
 
     /// Whether a key of that number is dead of which the database does not know that. Ask [`Journal::holds`] whether it is the one.
     pub(super) fn has_number(&self, key: KeyId) -> bool {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|death| death.key == key.0)
+        self.deaths().iter().any(|death| death.key == key.0)
     }
 
     /// Whether the key of that digest is dead of which the database does not know that.
     pub(super) fn holds(&self, digest: &KeyDigest) -> bool {
-        let digest = hex_of(digest);
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|death| death.digest == digest)
+        self.deaths().iter().any(|death| death.is_of(digest))
     }
 
     /// Adds to it; synced when this returns. Blocks on the disk.
     fn add(&self, death: &Death) -> io::Result<()> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.deaths();
         if open.contains(death) {
             return Ok(());
         }
@@ -132,7 +140,7 @@ impl Journal {
 
     /// Forgets what the database has now; what came meanwhile stays.
     fn remove(&self, done: &[Death]) -> io::Result<()> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.deaths();
         open.retain(|death| !done.contains(death));
         if open.is_empty() && self.path.exists() {
             File::create(&self.path)?.sync_all()?;
@@ -245,7 +253,7 @@ impl Store {
 
     async fn commit_death(self: &std::sync::Arc<Self>, death: &Death) -> Result<(), StoreError> {
         let mut writing = self.begin(Need::Revocation).await?;
-        let is_it = |digest: &KeyDigest| hex_of(digest) == death.digest;
+        let is_it = |digest: &KeyDigest| death.is_of(digest);
         if let Err(error) = keys::revoke_again(&mut writing, KeyId(death.key), is_it, &death.by()).await {
             writing.abandon().await?;
             return Err(error);

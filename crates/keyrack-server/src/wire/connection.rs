@@ -14,9 +14,6 @@ use super::head::After;
 use super::http2::{self, Handed};
 use super::refused::Refused;
 
-#[cfg(test)]
-mod tests;
-
 /// Longest that a client which was told goodbye may take to go. Closing while it still sends would make the system throw
 /// away what it has not read yet.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -457,3 +454,6 @@ fn begin(bytes: &[u8], peer: Peer, desk: &mut Desk, out: &mut Vec<u8>) -> Step {
         desk.answer(bytes, peer, out)
     }
 }
+
+#[cfg(test)]
+mod tests;
