@@ -20,7 +20,7 @@ use self::nodes::{Clock, Cluster, KEYS};
 use self::proxy::Proxy;
 use self::run::Run;
 use crate::database;
-use crate::server::{KEYRACK, keyrack};
+use crate::server::{KEYRACK, Reply, keyrack};
 
 /// Nodes of one store, and for each the way to it, which can be cut.
 fn behind_proxies(nodes: usize, stale_limit: &'static str) -> (Cluster, Vec<Proxy>) {
@@ -114,26 +114,31 @@ impl Run {
             let key = self.keys.fetch_add(1, Ordering::SeqCst);
             let (start, node) = (Instant::now(), turn % NODES);
             // Asked for again with the same Idempotency-Key, wherever.
-            let made = (0..5).find_map(|again| self.cluster.create((node + again) % NODES, &format!("key-{key}-")));
-            let outcome = if made.is_some() { Outcome::Made } else { Outcome::Unknown };
-            self.note((Asked::Create, key, node), start, outcome);
-            let Some(made) = made.map(Arc::new) else { continue };
+            let made = (0..5)
+                .map(|again| (node + again) % NODES)
+                .find_map(|node| Some((node, self.cluster.create(node, &format!("key-{key}-"))?)));
+            let Some((made_at, made)) = made else {
+                self.note((Asked::Create, key, node), None, start, Outcome::Unknown);
+                continue;
+            };
+            let made = Arc::new(made);
+            self.note((Asked::Create, key, made_at), Some(made.seq), start, Outcome::Made);
             self.made.lock().unwrap().push((key, Arc::clone(&made)));
-            self.verify_everywhere(key, &made);
+            self.verify_everywhere(key, &made, made.seq);
             // Every third lives on.
             if key.is_multiple_of(3) {
                 continue;
             }
             let start = Instant::now();
             let reply = self.cluster.revoke(node, made.id, "wait=4");
-            let outcome = match reply {
+            let outcome = match &reply {
                 Some(reply) if reply.status == 200 && reply.json()["effective"] == "all" => Outcome::MadeEverywhere,
                 // 202: kept by this node, which alone knows of it until the database is back.
                 Some(reply) if matches!(reply.status, 200 | 202) => Outcome::Made,
                 Some(_) | None => Outcome::Unknown,
             };
-            self.note((Asked::Revoke, key, node), start, outcome);
-            self.verify_everywhere(key, &made);
+            self.note((Asked::Revoke, key, node), reply.as_ref().and_then(Reply::position), start, outcome);
+            self.verify_after(key, &made, reply.as_ref());
         }
     }
 
@@ -209,7 +214,7 @@ fn break_one_thing_after_the_other(rounds: usize, stale_limit: &'static str) {
     thread::sleep(Duration::from_secs(2));
     let last = Instant::now();
     let all = std::mem::take(&mut *run.made.lock().unwrap());
-    all.iter().for_each(|(key, made)| run.verify_everywhere(*key, made));
+    all.iter().for_each(|(key, made)| run.verify_everywhere(*key, made, made.seq));
     let list = run.cluster.nodes[0].ask("GET", &format!("{KEYS}?limit=-1"), &run.cluster.admin, None, &[]);
     let list = list.unwrap().json();
     let mut made: HashMap<usize, usize> = (0..run.keys.load(Ordering::SeqCst)).map(|key| (key, 0)).collect();

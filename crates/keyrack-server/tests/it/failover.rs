@@ -96,7 +96,7 @@ fn judge(clients: &Clients, mut gaps: Vec<Duration>) {
     await_empty_journals(&run.cluster);
     let last = Instant::now();
     let all = std::mem::take(&mut *run.made.lock().unwrap());
-    all.iter().for_each(|(key, made)| run.verify_everywhere(*key, made));
+    all.iter().for_each(|(key, made)| run.verify_everywhere(*key, made, made.seq));
     let log = Log::of(&run.cluster);
     let made = (0..run.keys.load(Ordering::SeqCst)).map(|key| (key, log.creates.get(&key).map_or(0, |ids| ids.len())));
     let made: HashMap<usize, usize> = made.collect();

@@ -114,6 +114,28 @@ async fn a_key_that_died_without_the_database_is_over_also_before_that_hears_of_
     assert_eq!(app.app.store.verify_audit().await.unwrap().faults, Vec::<String>::new());
 }
 
+/// Whoever got no answer from one node, or not the one it hoped for, asks another: "not found" must be true there too.
+#[tokio::test]
+async fn a_node_that_says_to_a_change_that_there_is_no_such_key_does_not_let_it_pass() {
+    let app = TestApp::shared().await;
+    let mut made = Vec::new();
+    for number in 0..2 {
+        made.push(app.create(json!({"name": format!("key {number}"), "role": "admin"})).await);
+    }
+    let other = app.another_node().await;
+    for (number, (id, value)) in made.iter().enumerate() {
+        assert_eq!(revoke(&app, *id, "wait=0").await.status, 200);
+        assert_eq!(other.lets_pass(value).await, Some(true), "it follows nothing, so it has not heard of that");
+        let target = format!("{KEYS}/{id}");
+        let gone = match number {
+            0 => other.call(app.admin(), ("DELETE", &target), None).await,
+            _ => other.call(app.admin(), ("PATCH", &target), Some(json!({"name": "new"}))).await,
+        };
+        let passes = other.lets_pass(value).await;
+        assert_eq!((gone.status, passes), (404, Some(false)), "change {number}: {}", gone.text);
+    }
+}
+
 #[tokio::test]
 async fn nodes_are_listed_and_gone_when_they_leave() {
     let app = TestApp::shared().await;

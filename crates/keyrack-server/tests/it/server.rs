@@ -58,6 +58,11 @@ impl Reply {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
+
+    /// Where a change stands in the log.
+    pub(crate) fn position(&self) -> Option<i64> {
+        Some(self.headers.get("x-keyrack-seq")?.to_str().unwrap().parse().unwrap())
+    }
 }
 
 /// Sends a request with a key, and a JSON body if there is one; an error if no whole reply came back.

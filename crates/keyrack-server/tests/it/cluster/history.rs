@@ -34,7 +34,10 @@ pub(crate) enum Outcome {
 pub(crate) struct Event {
     pub(crate) asked: Asked,
     pub(crate) key: usize,
+    /// Who answered, or would have.
     pub(crate) node: usize,
+    /// Of a change: where it stands in the log, as its reply says. Of a verification: the least that the node had to know.
+    pub(crate) position: Option<i64>,
     pub(crate) start: Instant,
     pub(crate) end: Instant,
     pub(crate) outcome: Outcome,
@@ -47,12 +50,16 @@ pub(crate) enum Wrong {
     AcceptedAfterProof,
     /// A key passed on the node that had said that it is revoked.
     AcceptedWhereRevoked,
+    /// A key passed on a node that said that it knew its revocation.
+    AcceptedAtPosition,
     /// A key was denied that was made and that nobody had revoked.
     LostCreate,
     /// One request made two keys.
     DoubleCreate,
     /// A node let a key pass that it had denied, or a revocation that was made is gone at the end.
     Unrevoked,
+    /// A change stands in the log before one that was made before it was asked for.
+    OutOfOrder,
 }
 
 /// Everything that cannot be, with the number of the key. `made` says how often each key is there at the end; the events from `last` on
@@ -84,6 +91,8 @@ pub(crate) fn check(events: &[Event], made: &HashMap<usize, usize>, last: Instan
                     && revoke.end < verify.start
             };
             note(was_accepted && revokes().any(|revoke| said_here(&revoke)), Wrong::AcceptedWhereRevoked);
+            let known_here = |revoke: &&Event| revoke.position.is_some() && revoke.position <= verify.position;
+            note(was_accepted && revokes().any(|revoke| known_here(revoke)), Wrong::AcceptedAtPosition);
             note(was_accepted && is_revoked && verify.start >= last, Wrong::Unrevoked);
             let had_denied = |other: &&&Event| {
                 other.outcome == Outcome::Denied && other.node == verify.node && other.end < verify.start
@@ -95,8 +104,19 @@ pub(crate) fn check(events: &[Event], made: &HashMap<usize, usize>, last: Instan
         note(made.get(key).is_some_and(|made| *made > 1), Wrong::DoubleCreate);
         note(is_made && !is_revoked && first_revoke.is_none() && made.get(key) == Some(&0), Wrong::LostCreate);
     }
+    wrongs.extend(out_of_order(events));
     wrongs.sort_unstable();
     wrongs
+}
+
+/// The changes whose position is not above those of all changes that had been answered when they were asked for.
+fn out_of_order(events: &[Event]) -> impl Iterator<Item = (Wrong, usize)> {
+    let is_placed = |event: &&Event| event.asked != Asked::Verify && event.position.is_some();
+    let changes: Vec<_> = events.iter().filter(is_placed).collect();
+    let is_wrong = move |change: &&Event| {
+        changes.iter().any(|other| other.end < change.start && other.position >= change.position)
+    };
+    events.iter().filter(is_placed).filter(is_wrong).map(|change| (Wrong::OutOfOrder, change.key))
 }
 
 #[cfg(test)]
@@ -107,16 +127,23 @@ mod tests {
 
     /// A history of key 1, one event a second.
     fn judged(events: &[(Asked, usize, Outcome)], made: usize) -> Vec<Wrong> {
+        let events: Vec<_> = events.iter().map(|&(asked, node, outcome)| (asked, node, outcome, None)).collect();
+        judged_with_positions(&events, made)
+    }
+
+    fn judged_with_positions(events: &[(Asked, usize, Outcome, Option<i64>)], made: usize) -> Vec<Wrong> {
         let zero = Instant::now();
         let at = |second: usize| zero + Duration::from_secs(second as u64);
-        let event = |(second, &(asked, node, outcome)): (usize, &(Asked, usize, Outcome))| Event {
-            asked,
-            key: 1,
-            node,
-            start: at(second),
-            end: at(second) + Duration::from_millis(10),
-            outcome,
-        };
+        let event =
+            |(second, &(asked, node, outcome, position)): (usize, &(Asked, usize, Outcome, Option<i64>))| Event {
+                asked,
+                key: 1,
+                node,
+                position,
+                start: at(second),
+                end: at(second) + Duration::from_millis(10),
+                outcome,
+            };
         let events: Vec<_> = events.iter().enumerate().map(event).collect();
         let wrongs = check(&events, &HashMap::from([(1, made)]), at(events.len() - 1));
         wrongs.into_iter().map(|(wrong, _)| wrong).collect()
@@ -151,5 +178,28 @@ mod tests {
             [(Create, 0, Made), (Revoke, 0, Made), (Verify, 1, Denied), (Verify, 1, Accepted), (Verify, 1, Denied)];
         assert_eq!(judged(&back, 1), [Wrong::Unrevoked]);
         assert_eq!(judged(&[(Create, 0, Made), (Revoke, 0, Made), (Verify, 1, Accepted)], 1), [Wrong::Unrevoked]);
+    }
+
+    #[test]
+    fn a_position_that_cannot_be_is_found() {
+        use Asked::{Create, Revoke, Verify};
+        use Outcome::{Accepted, CannotTell, Denied, Made};
+        let good = [
+            (Create, 0, Made, Some(4)),
+            (Verify, 1, Accepted, Some(4)),
+            (Revoke, 0, Made, Some(5)),
+            (Verify, 1, Accepted, Some(4)),
+            (Verify, 1, CannotTell, Some(5)),
+            (Verify, 1, Denied, Some(5)),
+        ];
+        assert_eq!(judged_with_positions(&good, 1), []);
+        let mut known = good;
+        known[4].2 = Accepted;
+        assert_eq!(judged_with_positions(&known, 1), [Wrong::AcceptedAtPosition]);
+        let mut backward = good;
+        backward[1].3 = Some(3);
+        backward[2].3 = Some(4);
+        backward[3].3 = Some(3);
+        assert_eq!(judged_with_positions(&backward, 1), [Wrong::OutOfOrder]);
     }
 }

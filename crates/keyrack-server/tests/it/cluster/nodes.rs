@@ -98,7 +98,7 @@ impl Drop for Node {
 impl Made {
     /// What the reply to a create says.
     pub(crate) fn of(reply: &Reply) -> Self {
-        let seq = reply.headers["x-keyrack-seq"].to_str().unwrap().parse().unwrap();
+        let seq = reply.position().unwrap();
         let json = reply.json();
         Self { id: json["id"].as_i64().unwrap(), value: json["value"].as_str().unwrap().to_owned(), seq }
     }

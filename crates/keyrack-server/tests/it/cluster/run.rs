@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::history::{Asked, Event, Outcome};
 use super::nodes::{Cluster, Made};
+use crate::server::Reply;
 
 pub(crate) struct Run {
     pub(crate) cluster: Cluster,
@@ -22,15 +23,33 @@ impl Run {
         Self { cluster, events, made, keys: AtomicUsize::new(0), is_over: AtomicBool::new(false) }
     }
 
-    pub(crate) fn note(&self, (asked, key, node): (Asked, usize, usize), start: Instant, outcome: Outcome) -> Outcome {
-        self.events.lock().unwrap().push(Event { asked, key, node, start, end: Instant::now(), outcome });
-        outcome
+    /// Keeps what was asked of which node, with its position, and what came of it.
+    pub(crate) fn note(
+        &self,
+        (asked, key, node): (Asked, usize, usize),
+        position: Option<i64>,
+        start: Instant,
+        outcome: Outcome,
+    ) {
+        self.events.lock().unwrap().push(Event { asked, key, node, position, start, end: Instant::now(), outcome });
     }
 
-    pub(crate) fn verify_everywhere(&self, key: usize, made: &Made) {
-        for (at, node) in self.cluster.nodes.iter().enumerate() {
-            let start = Instant::now();
-            self.note((Asked::Verify, key, at), start, node.verify(&made.value, made.seq));
+    pub(crate) fn verify(&self, node: usize, key: usize, made: &Made, position: i64) {
+        let start = Instant::now();
+        let outcome = self.cluster.nodes[node].verify(&made.value, position);
+        self.note((Asked::Verify, key, node), Some(position), start, outcome);
+    }
+
+    /// On nodes that know the change at a position.
+    pub(crate) fn verify_everywhere(&self, key: usize, made: &Made, position: i64) {
+        (0..self.cluster.nodes.len()).for_each(|node| self.verify(node, key, made, position));
+    }
+
+    /// After a change: everywhere, whatever a node knows of it, and then only where it is known.
+    pub(crate) fn verify_after(&self, key: usize, made: &Made, reply: Option<&Reply>) {
+        self.verify_everywhere(key, made, made.seq);
+        if let Some(position) = reply.and_then(Reply::position) {
+            self.verify_everywhere(key, made, position);
         }
     }
 

@@ -26,6 +26,14 @@ struct Change<'c> {
     header: (&'static str, &'c str),
 }
 
+/// What a change was answered with, and by whom.
+struct Answer {
+    reply: Reply,
+    node: usize,
+    /// Whether an attempt before was not answered, and may have made the change.
+    is_of_repeat: bool,
+}
+
 /// What is known of a key.
 pub(super) struct Known {
     pub(super) id: i64,
@@ -75,7 +83,7 @@ impl Clients {
             turn += 1;
             let nodes: Vec<_> = (turn..turn + NODES).map(|node| node % NODES).collect();
             let Some((key, made)) = self.create(&nodes, turn % 8 != 7) else { continue };
-            self.run.verify_everywhere(key, &made);
+            self.run.verify_everywhere(key, &made, made.seq);
             if turn.is_multiple_of(2) {
                 self.rename(&nodes, key, &made);
             }
@@ -116,9 +124,7 @@ impl Clients {
                 made.iter().rev().nth(turn * 7 % 100).cloned()
             };
             if let Some((key, made)) = chosen {
-                let start = Instant::now();
-                let outcome = self.run.cluster.nodes[node].verify(&made.value, made.seq);
-                self.run.note((Asked::Verify, key, node), start, outcome);
+                self.run.verify(node, key, &made, made.seq);
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -130,9 +136,13 @@ impl Clients {
         let (start, name) = (Instant::now(), format!("key-{key}-"));
         let header = ("Idempotency-Key", name.as_str());
         let change = Change { method: "POST", path: KEYS, body: Some(json!({"name": name})), header };
-        let reply = if insists { Some(self.insist(nodes, &change).0) } else { self.ask(nodes[0], &change) };
-        let Some(reply) = reply else {
-            self.run.note((Asked::Create, key, nodes[0]), start, Outcome::Unknown);
+        let answer = if insists {
+            Some(self.insist(nodes, &change))
+        } else {
+            self.ask(nodes[0], &change).map(|reply| Answer { reply, node: nodes[0], is_of_repeat: false })
+        };
+        let Some(Answer { reply, node, .. }) = answer else {
+            self.run.note((Asked::Create, key, nodes[0]), None, start, Outcome::Unknown);
             return None;
         };
         if reply.status != 200 {
@@ -140,7 +150,7 @@ impl Clients {
         }
         let made = Arc::new(Made::of(&reply));
         self.acknowledge(start);
-        self.run.note((Asked::Create, key, nodes[0]), start, Outcome::Made);
+        self.run.note((Asked::Create, key, node), Some(made.seq), start, Outcome::Made);
         self.run.made.lock().unwrap().push((key, Arc::clone(&made)));
         let known = Known { id: made.id, is_renamed: false, is_revoked: false };
         assert!(self.known.lock().unwrap().insert(key, known).is_none());
@@ -152,7 +162,7 @@ impl Clients {
         let name = format!("key-{key}-renamed");
         let header = ("Idempotency-Key", name.as_str());
         let change = Change { method: "PATCH", path: &path, body: Some(json!({"name": name})), header };
-        let (reply, _) = self.insist(nodes, &change);
+        let Answer { reply, .. } = self.insist(nodes, &change);
         if reply.status != 200 {
             return self.is_strange(key, "its new name", &reply).unwrap_or_default();
         }
@@ -163,7 +173,7 @@ impl Clients {
     fn revoke(&self, nodes: &[usize], key: usize, made: &Made) {
         let (start, path) = (Instant::now(), format!("{KEYS}/{}", made.id));
         let change = Change { method: "DELETE", path: &path, body: None, header: ("Prefer", "wait=2") };
-        let (reply, was_repeated) = self.insist(nodes, &change);
+        let Answer { reply, node, is_of_repeat } = self.insist(nodes, &change);
         let outcome = match reply.status {
             200 if reply.json()["effective"] == "all" => Outcome::MadeEverywhere,
             200 => Outcome::Made,
@@ -172,15 +182,15 @@ impl Clients {
                 Outcome::Made
             }
             // The attempt that was not answered did it.
-            404 if was_repeated => Outcome::Made,
+            404 if is_of_repeat => Outcome::Made,
             _ => return self.is_strange(key, "its end", &reply).unwrap_or_default(),
         };
         if reply.status == 200 {
             self.acknowledge(start);
         }
-        self.run.note((Asked::Revoke, key, nodes[0]), start, outcome);
+        self.run.note((Asked::Revoke, key, node), reply.position(), start, outcome);
         self.known.lock().unwrap().get_mut(&key).unwrap().is_revoked = true;
-        self.run.verify_everywhere(key, made);
+        self.run.verify_after(key, made, Some(&reply));
     }
 
     fn is_strange<T>(&self, key: usize, what: &str, reply: &Reply) -> Option<T> {
@@ -189,12 +199,12 @@ impl Clients {
         None
     }
 
-    /// Asks for a change until it is answered, on one node after the other; says too whether that took more than once.
-    fn insist(&self, nodes: &[usize], change: &Change<'_>) -> (Reply, bool) {
+    /// Asks for a change until it is answered, on one node after the other.
+    fn insist(&self, nodes: &[usize], change: &Change<'_>) -> Answer {
         let start = Instant::now();
-        for (attempt, node) in nodes.iter().cycle().enumerate() {
-            if let Some(reply) = self.ask(*node, change) {
-                return (reply, attempt > 0);
+        for (attempt, &node) in nodes.iter().cycle().enumerate() {
+            if let Some(reply) = self.ask(node, change) {
+                return Answer { reply, node, is_of_repeat: attempt > 0 };
             }
             assert!(start.elapsed() < PATIENCE, "no node does {} {}", change.method, change.path);
             thread::sleep(Duration::from_millis(50));
