@@ -20,7 +20,7 @@ use self::nodes::{Clock, Cluster, KEYS};
 use self::proxy::Proxy;
 use self::run::Run;
 use crate::database;
-use crate::server::{KEYRACK, Reply, keyrack};
+use crate::server::{KEYRACK, Reply, free_port, keyrack};
 
 /// Nodes of one store, and for each the way to it, which can be cut.
 fn behind_proxies(nodes: usize, stale_limit: &'static str) -> (Cluster, Vec<Proxy>) {
@@ -259,9 +259,8 @@ fn a_node_that_hangs_in_the_middle_of_a_commit_holds_nobody_up_for_long() {
 #[test]
 fn the_demonstration_shows_a_death_everywhere_and_life_without_the_database() {
     let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../nodes/demo");
-    let port = 30_000 + std::process::id() % 2_000 * 8;
-    let shown =
-        std::process::Command::new(demo).args([KEYRACK, "--once"]).env("PORT", port.to_string()).output().unwrap();
+    let mut command = std::process::Command::new(demo);
+    let shown = command.args([KEYRACK, "--once"]).env("PORT", free_port().to_string()).output().unwrap();
     let (text, errors) = (String::from_utf8_lossy(&shown.stdout), String::from_utf8_lossy(&shown.stderr));
     assert!(shown.status.success(), "{text}{errors}");
     let said = |word: &str| text.matches(word).count();

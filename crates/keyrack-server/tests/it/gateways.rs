@@ -10,8 +10,8 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions as _, Executor as _};
 
-use self::real::{Answer, Application, Gateway, free_port, must_be_here, only, shipped};
-use super::server::{KEYRACK, Server, init, keyrack};
+use self::real::{Answer, Application, Gateway, must_be_here, only, shipped};
+use super::server::{KEYRACK, Server, free_port, init, keyrack};
 
 /// Longer than every gateway waits for an answer of the doors, but Traefik.
 const LONG: Duration = Duration::from_secs(10);

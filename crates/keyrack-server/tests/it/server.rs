@@ -1,8 +1,10 @@
 //! The real binary as a child process, and a client for it.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -62,6 +64,20 @@ impl Reply {
     /// Where a change stands in the log.
     pub(crate) fn position(&self) -> Option<i64> {
         Some(self.headers.get("x-keyrack-seq")?.to_str().unwrap().parse().unwrap())
+    }
+}
+
+/// A port for a program that has to be told one, and some after it. Below those that the system gives to whoever asks for any, and not
+/// those of another process of tests: nobody takes it before the program does.
+pub(crate) fn free_port() -> u16 {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + u16::try_from(std::process::id() % 300).unwrap() * 32;
+    loop {
+        let taken = TAKEN.fetch_add(1, Ordering::Relaxed);
+        assert!(taken < 32, "no port is free");
+        if TcpListener::bind(("127.0.0.1", first + taken)).is_ok() {
+            return first + taken;
+        }
     }
 }
 

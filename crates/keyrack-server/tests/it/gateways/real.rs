@@ -9,13 +9,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::server::free_port;
+
 /// How long a client waits for an answer, and for a gateway to begin.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A port that nobody listens on.
-pub(super) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// A file of the directory `gateways`.
 pub(super) fn shipped(file: &str) -> PathBuf {
