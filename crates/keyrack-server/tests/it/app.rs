@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -17,7 +18,7 @@ use keyrack_server::installation::{self, FirstKeys};
 use keyrack_server::limits::{Limits, Rates, Tier};
 use keyrack_server::random::Random;
 use keyrack_server::root_key::RootKey;
-use keyrack_server::store::Store;
+use keyrack_server::store::{Database, Store};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tower::ServiceExt as _;
@@ -67,13 +68,13 @@ pub(crate) struct TestApp {
 }
 
 async fn open(
-    place: &Place,
+    database: Database,
     dir: &Path,
     root_key: &RootKey,
     verifier: &Arc<Verifier>,
     clock: &Arc<FrozenClock>,
 ) -> Arc<Store> {
-    let (database, verifier, clock) = (place.database(), Arc::clone(verifier), Arc::clone(clock));
+    let (verifier, clock) = (Arc::clone(verifier), Arc::clone(clock));
     Store::open(database, dir, root_key, verifier, Vec::new(), clock).await.unwrap()
 }
 
@@ -238,7 +239,7 @@ impl TestApp {
         let clock = Arc::new(FrozenClock { now: AtomicI64::new(START), uptime: AtomicU64::new(UPTIME) });
         let root_key = RootKey::create(&dir.path().join("root.key"), random.as_ref()).unwrap();
         let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
-        let store = open(&place, dir.path(), &root_key, &verifier, &clock).await;
+        let store = open(place.database(), dir.path(), &root_key, &verifier, &clock).await;
         let first_keys = installation::set_up(&store, random.as_ref()).await.unwrap();
         store.load().await.unwrap();
         store.join().await.unwrap();
@@ -254,7 +255,7 @@ impl TestApp {
         app.store.close().await;
         let root_key = RootKey::load(&dir.path().join("root.key")).unwrap();
         let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
-        let store = open(&place, dir.path(), &root_key, &verifier, &clock).await;
+        let store = open(place.database(), dir.path(), &root_key, &verifier, &clock).await;
         assert!(store.was_set_up());
         store.load().await.unwrap();
         store.join().await.unwrap();
@@ -265,21 +266,26 @@ impl TestApp {
 
     /// Another node of the same store.
     pub(crate) async fn another_node(&self) -> Node {
-        self.another_node_with(&self.clock).await
+        self.another_node_with(self.place.database(), &self.clock).await
+    }
+
+    /// Another node of the same store, which answers for so long without that.
+    pub(crate) async fn another_node_that_is_stale_for(&self, stale_limit: Duration) -> Node {
+        self.another_node_with(self.place.database_for(stale_limit), &self.clock).await
     }
 
     /// Another node of the same store, whose wall clock was set wrong by so many hours.
     pub(crate) async fn another_node_ahead(&self, hours: i64) -> Node {
         let (now, uptime) = (self.clock.now().plus_seconds(hours * 60 * 60), self.clock.uptime());
         let clock = FrozenClock { now: AtomicI64::new(now.0), uptime: AtomicU64::new(uptime.0) };
-        self.another_node_with(&Arc::new(clock)).await
+        self.another_node_with(self.place.database(), &Arc::new(clock)).await
     }
 
-    async fn another_node_with(&self, clock: &Arc<FrozenClock>) -> Node {
+    async fn another_node_with(&self, database: Database, clock: &Arc<FrozenClock>) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let root_key = RootKey::load(&self.dir.path().join("root.key")).unwrap();
         let verifier = Arc::new(Verifier::new(Index::with_capacity(0)));
-        let store = open(&self.place, dir.path(), &root_key, &verifier, clock).await;
+        let store = open(database, dir.path(), &root_key, &verifier, clock).await;
         store.load().await.unwrap();
         store.join().await.unwrap();
         let (types, random) = (self.app.problem_types.clone(), Arc::clone(&self.app.random));

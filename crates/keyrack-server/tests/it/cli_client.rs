@@ -20,7 +20,7 @@ mod local;
 mod login;
 mod policy;
 mod stub;
-mod terminal;
+pub(crate) mod terminal;
 
 /// Somebody with settings of their own.
 struct Person {

@@ -1,6 +1,8 @@
 //! Several real servers on one PostgreSQL, while they are killed, stopped and cut off.
 
+mod demonstration;
 pub(crate) mod history;
+mod leases;
 pub(crate) mod nodes;
 mod outages;
 pub(crate) mod proxy;
@@ -20,7 +22,7 @@ use self::nodes::{Clock, Cluster, KEYS};
 use self::proxy::Proxy;
 use self::run::Run;
 use crate::database;
-use crate::server::{KEYRACK, Reply, free_port, keyrack};
+use crate::server::{Reply, keyrack};
 
 /// Nodes of one store, and for each the way to it, which can be cut.
 fn behind_proxies(nodes: usize, stale_limit: &'static str) -> (Cluster, Vec<Proxy>) {
@@ -166,6 +168,11 @@ impl Run {
                 thread::sleep(pause);
                 proxy.mend();
             }
+            // Between a commit and its answer.
+            4 if round % 12 == 4 => {
+                proxy.cut_at_next_commit();
+                thread::sleep(pause);
+            }
             4 => {
                 // In the middle of whatever is just being said.
                 proxy.cut_after(1 + 7_919 * round as i64 % 5_000);
@@ -237,6 +244,7 @@ fn break_one_thing_after_the_other(rounds: usize, stale_limit: &'static str) {
         count(Asked::Verify, Outcome::CannotTell),
     );
     assert_eq!(wrong, [], "of {} events", events.len());
+    assert!(proxies.iter().any(Proxy::was_cut_at_a_commit), "no answer to a commit was lost");
     assert!(count(Asked::Revoke, Outcome::MadeEverywhere) > 10, "too little was proven to show anything");
 }
 
@@ -254,18 +262,6 @@ fn a_node_that_hangs_in_the_middle_of_a_commit_holds_nobody_up_for_long() {
         assert!(start.elapsed() < Duration::from_secs(6), "it took {:?}", start.elapsed());
         proxies[0].mend();
     });
-}
-
-#[test]
-fn the_demonstration_shows_a_death_everywhere_and_life_without_the_database() {
-    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../nodes/demo");
-    let mut command = std::process::Command::new(demo);
-    let shown = command.args([KEYRACK, "--once"]).env("PORT", free_port().to_string()).output().unwrap();
-    let (text, errors) = (String::from_utf8_lossy(&shown.stdout), String::from_utf8_lossy(&shown.stderr));
-    assert!(shown.status.success(), "{text}{errors}");
-    let said = |word: &str| text.matches(word).count();
-    assert_eq!((said("\"VALID\""), said("\"NOT_FOUND\""), said("\"effective\":\"all\"")), (6, 3, 1), "{text}");
-    assert!(text.contains("x-keyrack-stale: "), "{text}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::cli_client::terminal::AtTerminal;
 use crate::database::{Place, new_schema};
 use crate::server::{KEYRACK, Server, keyrack};
 use crate::standby::Postgres;
@@ -151,6 +152,29 @@ fn a_copy_that_is_not_like_the_original_is_said_not_to_be_of_use() {
         let (is_done, why) = copy(from, &to, &dir.path().join("root.key"));
         assert!(!is_done && why.contains("the copy is not to be used"), "{table}: {why}");
     }
+}
+
+#[test]
+fn a_copy_at_a_terminal_shows_how_far_it_is() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+    let server = Server::start(dir.path());
+    let admin = server.greeting.split_whitespace().find(|word| word.starts_with("sk_")).unwrap().to_owned();
+    for number in 0..600 {
+        let made = server.send("POST", KEYS, &admin, Some(&json!({"name": format!("key {number}")})), &[]);
+        assert_eq!(made.unwrap().status, 200);
+    }
+    assert!(server.stop().success());
+    // Each of them takes a while.
+    postgres.sql(&spoiled("api_keys", "PERFORM pg_sleep(0.005); RETURN NEW;").each_ref().map(String::as_str));
+    let to = format!("{}?options=-csearch_path%3Ds_api_keys", postgres.url);
+    let mut command = Command::new(KEYRACK);
+    command.env_clear().arg("copy").arg("--from").arg(dir.path()).args(["--to", &to, "--root-key-file"]);
+    let (code, shown) = AtTerminal::start(command.arg(dir.path().join("root.key"))).end();
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("Copying [") && shown.contains("all of them agree"), "{shown}");
+    let counts = shown.split("] ").filter_map(|rest| rest.split_whitespace().next()?.split_once('/'));
+    let mut counts = counts.filter_map(|(done, all)| Some((done.parse::<u32>().ok()?, all.parse::<u32>().ok()?)));
+    assert!(counts.any(|(done, all)| 0 < done && done < all), "{shown}");
 }
 
 #[test]

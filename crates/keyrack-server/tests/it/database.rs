@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 use tokio_postgres::{Client, NoTls};
 
 /// The clocks of most tests are set by hours and days.
-const FOR_EVER: Duration = Duration::from_secs(1_000_000_000);
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(1_000_000_000);
 
 /// Where a test keeps its store.
 #[derive(Clone)]
@@ -37,11 +37,14 @@ impl Place {
     }
 
     pub(crate) fn database(&self) -> Database {
+        self.database_for(FOR_EVER)
+    }
+
+    /// The same for a node that answers for so long without it.
+    pub(crate) fn database_for(&self, stale_limit: Duration) -> Database {
         match self {
-            Self::File(file) => Database::in_directory(file.parent().unwrap(), FOR_EVER),
-            Self::Schema(url) => {
-                Database::Server { server: Arc::new(Server::parse(url).unwrap()), stale_limit: FOR_EVER }
-            }
+            Self::File(file) => Database::in_directory(file.parent().unwrap(), stale_limit),
+            Self::Schema(url) => Database::Server { server: Arc::new(Server::parse(url).unwrap()), stale_limit },
         }
     }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::cluster::proxy::Proxy;
 use crate::database;
 use crate::server::{KEYRACK, Reply, Server, plenty_of_calls};
+use crate::strace::Tracer;
 
 const KEYS: &str = "/api/client/keys";
 /// How long the service may take to notice that its disk is well again.
@@ -108,33 +109,10 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// System calls of a server that fail, from now until this is dropped.
-struct Fault {
-    strace: Child,
-}
-
-impl Fault {
-    fn inject(disk: &Disk, server: &Server, calls: &str, error: &str) -> Self {
-        let mut strace = disk.command("strace");
-        strace.args(["--follow-forks", "--output", "/dev/null", "--attach", &server.child.id().to_string()]);
-        strace.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:error={error}")]);
-        let mut strace = strace.stderr(Stdio::piped()).spawn().unwrap();
-        let mut said = BufReader::new(strace.stderr.take().unwrap()).lines();
-        let attached = said.find(|line| line.as_ref().is_ok_and(|line| line.contains(" attached")));
-        assert!(attached.is_some(), "strace is installed and may trace");
-        // Nobody may stop strace by not listening to it.
-        std::thread::spawn(move || said.for_each(drop));
-        Self { strace }
-    }
-}
-
-impl Drop for Fault {
-    fn drop(&mut self) {
-        // Asked to end, it lets go of the server; killed, it might not.
-        let pid = rustix::process::Pid::from_child(&self.strace);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
-        self.strace.wait().ok();
-    }
+/// System calls of a server fail, from now until this is dropped.
+fn inject(disk: &Disk, server: &Server, calls: &str, error: &str) -> Tracer {
+    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:error={error}"));
+    Tracer::attach(disk.command("strace"), server.child.id(), "/dev/null", &["-e", &trace, "-e", &inject])
 }
 
 fn create(server: &Server, by: &str, name: &str, role: &str) -> Reply {
@@ -330,7 +308,7 @@ fn survives(calls: &str, error: &str) {
     let leaked = created(&server, &admin, "leaked", "admin");
     let before = listed(&server, &admin);
 
-    let fault = Fault::inject(&disk, &server, calls, error);
+    let fault = inject(&disk, &server, calls, error);
     for _ in 0..3 {
         assert_unavailable(&create(&server, &admin, "unacknowledged", "support"));
         assert_unavailable(&patch(&server, &admin, widened.0, &json!({"role": "admin"})));
@@ -372,7 +350,7 @@ fn a_change_that_a_reader_did_not_find_does_not_appear_after_a_crash() {
     let mut server = disk.serve();
     let key = created(&server, &admin, "widened", "support");
 
-    let fault = Fault::inject(&disk, &server, "fsync,fdatasync", "EIO");
+    let fault = inject(&disk, &server, "fsync,fdatasync", "EIO");
     assert_unavailable(&patch(&server, &admin, key.0, &json!({"role": "admin"})));
     drop(fault);
     // The reply says: read the key to see whether the change was made. So what is read has to stay true.

@@ -1,8 +1,10 @@
 //! Services that verify in their own process: `keyrack::remote` against the real server.
 
 mod balancer;
+#[path = "../../../keyrack/examples/embedded.rs"]
+#[expect(dead_code, reason = "a program of its own, whose `main` is not called here")]
+mod example;
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -10,13 +12,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
 use keyrack::remote::{Follower, Remote, RemoteError};
 use keyrack::{ApiKey, Ask, AskedRequest, VerifyError, system_clock};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
 use crate::database::new_schema;
-use crate::server::{KEYRACK, Reply, Server, plenty_of_calls};
+use crate::server::{KEYRACK, Reply, Server, free_port, plenty_of_calls};
 
 const KEYS: &str = "/api/client/keys";
 const FOLLOWER_KEYS: &str = "/api/operator/follower-keys";
@@ -33,7 +39,7 @@ struct Installation {
 }
 
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", free_port())
 }
 
 impl Installation {
@@ -322,4 +328,24 @@ fn a_follower_can_be_dropped_while_its_server_hangs() {
     assert!(took < Duration::from_secs(4), "{took:?}");
     assert!(soon(|| server.followers().is_empty()), "and says so as soon as it can");
     assert!(verifier.index().is_fit(system_clock()).is_err());
+}
+
+#[test]
+fn the_example_lets_a_key_in_until_it_is_revoked() {
+    let server = Installation::new(None, None);
+    let (_, follower_key) = server.follower_key();
+    let (id, value) = server.create(&json!({"name": "key"}));
+    let (_follower, api) = example::open(&format!("http://{}", server.listen), &follower_key).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let ask = || {
+        let request = Request::builder().uri("/events").header("Authorization", format!("Bearer {value}"));
+        runtime.block_on(async {
+            let reply = api.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            (reply.status(), reply.into_body().collect().await.unwrap().to_bytes())
+        })
+    };
+    assert_eq!(ask(), (StatusCode::OK, format!("seen by key {id}\n").into()));
+    let revoked = server.call("DELETE", &format!("{KEYS}/{id}"), &server.admin, None).json();
+    assert_eq!(revoked["effective"], "all");
+    assert_eq!(ask().0, StatusCode::UNAUTHORIZED);
 }

@@ -11,6 +11,7 @@ use keyrack_server::store::{By, Store};
 use serde_json::{Value, json};
 
 use crate::app::{Node, Reply, TestApp};
+use crate::database::FOR_EVER;
 
 const KEYS: &str = "/api/client/keys";
 const NODES: &str = "/api/operator/nodes";
@@ -81,7 +82,9 @@ async fn a_node_that_does_not_follow_is_named_until_its_lease_is_over() {
     let other = nodes["results"].as_array().unwrap().iter().find(|node| node["is_self"] == false).unwrap();
     assert_eq!((&revoked["effective"], &revoked["pending"][0]["node"]), (&json!("partial"), &other["id"]));
     assert_eq!(revoked["pending"].as_array().unwrap().len(), 1, "it is the only one");
-    assert!(revoked["pending"][0]["until"].is_string());
+    // The lease of that one may have begun with the change, and no two clocks go alike.
+    let longest = FOR_EVER.mul_f64(1.05).as_secs().cast_signed();
+    assert_eq!(revoked["pending"][0]["until"], app.app.clock.now().plus_seconds(longest).to_string());
     // It was created after the silent node's last heartbeat, so that one knows nothing of it; the caller's own key passes there.
     assert_eq!(silent.lets_pass(&value).await, Some(false));
     assert_eq!(silent.lets_pass(app.admin()).await, Some(true));
@@ -152,6 +155,31 @@ async fn nodes_are_listed_and_gone_when_they_leave() {
     other.app.store.leave().await.unwrap();
     assert_eq!(list().await.as_array().unwrap().len(), 1);
     assert_eq!(other.lets_pass(app.admin()).await, None, "who has left answers nothing");
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_heard_of_is_listed_with_how_long_and_what_it_may_still_do() {
+    let app = TestApp::shared().await;
+    let silent = app.another_node_that_is_stale_for(Duration::from_secs(60)).await;
+    let heard = app.app.store.audit_entries().await.unwrap();
+    app.create(json!({"name": "made since"})).await;
+    let list = async || app.as_operator(("GET", NODES), None).await.json()["results"].clone();
+    let mut passed = 0;
+    // It counts as one that answers for a little longer than it may.
+    for (second, lag, lease, passes) in
+        [(0, 0, "fresh", true), (2, 2_000, "fresh", true), (3, 3_000, "stale", true), (63, 63_000, "stale", false)]
+    {
+        app.advance_seconds(second - passed);
+        passed = second;
+        let nodes = list().await;
+        let (own, other) = if nodes[0]["is_self"] == true { (&nodes[0], &nodes[1]) } else { (&nodes[1], &nodes[0]) };
+        assert_eq!((&own["seq"], &own["lag_ms"], &own["lease"]), (&json!(heard + 1), &json!(0), &json!("fresh")));
+        assert_eq!((&other["seq"], &other["lag_ms"], &other["lease"]), (&json!(heard), &json!(lag), &json!(lease)));
+        assert_eq!(silent.lets_pass(app.admin()).await.is_some(), passes, "after {second} s");
+    }
+    app.advance_seconds(1);
+    assert_eq!(list().await.as_array().unwrap().iter().filter(|node| node["lease"] == "expired").count(), 1);
+    assert_eq!(list().await.as_array().unwrap().len(), 1, "it is off the list");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A command at a terminal of its own.
-pub(super) struct AtTerminal {
+pub(crate) struct AtTerminal {
     child: Child,
     ours: File,
     shown: Arc<Mutex<Vec<u8>>>,
@@ -20,7 +20,7 @@ pub(super) struct AtTerminal {
 
 impl AtTerminal {
     /// Starts a command with all its streams at a new terminal.
-    pub(super) fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&ours).unwrap();
         unlockpt(&ours).unwrap();
@@ -41,12 +41,12 @@ impl AtTerminal {
     }
 
     /// Everything on the screen so far.
-    pub(super) fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
     }
 
     /// Waits until something is on the screen, and types an answer.
-    pub(super) fn answer(&mut self, question: &str, typed: &str) {
+    pub(crate) fn answer(&mut self, question: &str, typed: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.shown().contains(question) {
             assert!(Instant::now() < deadline, "no {question:?} in {:?}", self.shown());
@@ -58,7 +58,7 @@ impl AtTerminal {
     }
 
     /// Waits for the end: the exit code, and everything that was on the screen.
-    pub(super) fn end(mut self) -> (i32, String) {
+    pub(crate) fn end(mut self) -> (i32, String) {
         let deadline = Instant::now() + PATIENCE;
         while self.child.try_wait().unwrap().is_none() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));

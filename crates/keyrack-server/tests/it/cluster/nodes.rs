@@ -133,6 +133,11 @@ impl Node {
         }
     }
 
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.server.read().unwrap().as_ref().unwrap().child.id()
+    }
+
     pub(crate) fn url(&self, is_door: bool) -> Option<String> {
         let server = self.server.read().unwrap();
         let server = server.as_ref()?;

@@ -9,6 +9,7 @@ use super::history::Outcome;
 use super::nodes::{KEYS, Made, Node};
 use super::{behind_proxies, behind_proxies_to};
 use crate::database::{Place, new_schema};
+use crate::strace::Tracer;
 
 impl Node {
     /// What a program hears that asks whether it is ready.
@@ -165,4 +166,55 @@ fn a_revocation_that_only_one_node_can_know_of_is_never_said_to_be_everywhere() 
     proxies[0].cut();
     let revoked = cluster.revoke(0, made.id, "wait=1").unwrap();
     assert_eq!((revoked.status, &revoked.json()["effective"]), (202, &json!("partial")), "{}", revoked.text);
+}
+
+/// However much is asked of a node whose database is away, it does not ask that more often.
+#[test]
+fn nobody_reconnects_in_a_storm() {
+    let (cluster, proxies) = behind_proxies(1, "--stale-limit=5m");
+    let made = cluster.create(0, "key").unwrap();
+    proxies[0].cut();
+    let (before, began) = (proxies[0].attempts(), Instant::now());
+    thread::scope(|scope| {
+        for client in 0..8 {
+            let cluster = &cluster;
+            scope.spawn(move || {
+                while began.elapsed() < Duration::from_secs(5) {
+                    assert!(cluster.create(0, &format!("key-{client}")).is_none());
+                    thread::sleep(Duration::from_millis(2));
+                }
+            });
+        }
+    });
+    // Those of the first second, and then one each half second at the most.
+    let attempts = proxies[0].attempts() - before;
+    assert!((4..=20).contains(&attempts), "{attempts} in 5 s");
+    proxies[0].mend();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while cluster.create(0, "back").is_none() {
+        assert!(Instant::now() < deadline, "it does not find its way back");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(cluster.nodes[0].verify(&made.value, made.seq), Outcome::Accepted);
+}
+
+/// What is acknowledged is on the disk: after a power cut the key would live again.
+#[test]
+fn a_revocation_without_the_database_is_synced_before_it_is_answered() {
+    let (cluster, proxies) = behind_proxies(1, "--stale-limit=5m");
+    let made = cluster.create(0, "key").unwrap();
+    proxies[0].cut();
+    let calls = tempfile::NamedTempFile::new().unwrap();
+    let trace = ["-y", "-e", "trace=fsync,fdatasync,write,writev,sendto"];
+    let mut strace = std::process::Command::new("strace");
+    strace.env("LC_ALL", "C");
+    let tracer = Tracer::attach(strace, cluster.nodes[0].process(), calls.path().to_str().unwrap(), &trace);
+    assert_eq!(cluster.revoke(0, made.id, "wait=0").unwrap().status, 202);
+    drop(tracer);
+    let calls = std::fs::read_to_string(calls.path()).unwrap();
+    let at = |what: &str, place: &str| calls.lines().position(|line| line.contains(what) && line.contains(place));
+    let dir = format!("{}>", cluster.nodes[0].dir.path().canonicalize().unwrap().display());
+    let order =
+        [at("write(", "/revocations>"), at("sync(", "/revocations>"), at("sync(", &dir), at("", "HTTP/1.1 202")];
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?} in {calls}");
 }

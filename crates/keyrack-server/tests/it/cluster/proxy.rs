@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -19,6 +19,8 @@ struct Shared {
     streams: Mutex<Option<Vec<TcpStream>>>,
     /// After so many commits of changes more, the connection is cut between the commit and its answer.
     commits_left: AtomicI64,
+    was_cut_at_a_commit: AtomicBool,
+    attempts: AtomicUsize,
     /// After so many bytes more, in whichever direction, the way is cut.
     bytes_left: AtomicI64,
     /// Whether everything is held back, and nobody is told.
@@ -37,6 +39,8 @@ impl Proxy {
             to,
             streams: Mutex::new(Some(Vec::new())),
             commits_left: AtomicI64::new(-1),
+            was_cut_at_a_commit: AtomicBool::new(false),
+            attempts: AtomicUsize::new(0),
             is_deaf: AtomicBool::new(false),
             bytes_left: AtomicI64::new(i64::MAX),
             is_silent: AtomicBool::new(false),
@@ -88,6 +92,16 @@ impl Proxy {
     pub(crate) fn cut_at_next_commit(&self) {
         self.shared.commits_left.store(1, Ordering::SeqCst);
     }
+
+    /// Whether that has come about.
+    pub(crate) fn was_cut_at_a_commit(&self) -> bool {
+        self.shared.was_cut_at_a_commit.load(Ordering::SeqCst)
+    }
+
+    /// How often somebody wanted to connect.
+    pub(crate) fn attempts(&self) -> usize {
+        self.shared.attempts.load(Ordering::SeqCst)
+    }
 }
 
 impl Shared {
@@ -108,6 +122,7 @@ impl Shared {
     }
 
     fn take(self: &Arc<Self>, client: TcpStream) {
+        self.attempts.fetch_add(1, Ordering::SeqCst);
         let mut streams = self.streams.lock().unwrap();
         let Some(streams) = streams.as_mut() else { return };
         let Ok(server) = TcpStream::connect(self.to) else { return };
@@ -131,6 +146,7 @@ impl Shared {
                     let is_commit = is_commit && got.windows(6).any(|window| window == b"COMMIT");
                     if is_commit && shared.commits_left.fetch_sub(1, Ordering::SeqCst) == 1 {
                         is_cut.store(1, Ordering::SeqCst);
+                        shared.was_cut_at_a_commit.store(true, Ordering::SeqCst);
                     }
                     if !is_up && is_cut.load(Ordering::SeqCst) == 1 {
                         break;

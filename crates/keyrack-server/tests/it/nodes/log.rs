@@ -85,6 +85,8 @@ async fn a_hole_in_the_log_is_seen() {
     let (_, second) = app.create(json!({"name": "second"})).await;
     let newest = app.app.store.audit_entries().await.unwrap();
     app.beside().await.run(format!("DELETE FROM audit_events WHERE seq = {}", newest - 1)).await;
+    let reloads = || node.app.store.standing(node.app.clock.moment()).reloads;
+    assert_eq!(reloads(), 0);
     let _following = node.follows();
     let mut waited = 0;
     while node.lets_pass(&second).await != Some(true) {
@@ -97,6 +99,7 @@ async fn a_hole_in_the_log_is_seen() {
         Some(true),
         "what the lost entry spoke of was loaded with everything else"
     );
+    assert_eq!(reloads(), 1, "whoever watches the metrics sees that");
 }
 
 /// Its newest entry alone is damaged: everything that is in force is as the authenticated head says.
