@@ -6,6 +6,7 @@
 mod ballast;
 mod copying;
 mod database;
+mod deaths;
 mod error;
 mod feed;
 mod followers;
@@ -41,6 +42,7 @@ use self::ballast::Ballast;
 pub use self::copying::{Contents, contents, copy, rows_to_copy};
 use self::database::{Connection, Pool};
 pub use self::database::{Database, DatabaseError, Schema, Server, ServerUrlError};
+use self::deaths::Deaths;
 pub use self::error::StoreError;
 use self::following::Followed;
 pub use self::in_force::Effect;
@@ -95,6 +97,7 @@ pub struct Store {
     root_check_key: MacKey,
     ballast: Arc<Ballast>,
     journal: Journal,
+    deaths: Arc<Mutex<Deaths>>,
     /// How often everything was loaded anew.
     reloads: AtomicU64,
     clock: Arc<dyn Clock>,
@@ -181,6 +184,7 @@ impl Store {
             root_check_key: root_key.derive("keyrack root key check v1"),
             ballast: Arc::new(Ballast::new(data_dir)),
             journal: Journal::of(data_dir, root_key.derive("keyrack journal v1")),
+            deaths: Arc::new(Mutex::new(Deaths::of(data_dir, root_key.derive("keyrack deaths v1")))),
             reloads: AtomicU64::new(0),
             clock,
         }
@@ -214,6 +218,7 @@ impl Store {
 
     /// Closes the database, so that nothing is left in the write-ahead log.
     pub async fn close(&self) {
+        self.keep_deaths().await.ok();
         self.readers.close().await;
         self.finders.close().await;
         self.pinger.close().await;

@@ -303,6 +303,14 @@ impl Index {
         self.len() == 0
     }
 
+    /// The number of a key if it lives, whether everything is loaded already or not.
+    pub fn id_of_live(&self, digest: &KeyDigest) -> Option<KeyId> {
+        match self.see(digest, Depth::Summary) {
+            Seen::Live(live) => Some(live.id()),
+            Seen::Dead(..) | Seen::Absent => None,
+        }
+    }
+
     /// Looks a digest up, and copies what is known of it.
     ///
     /// # Errors

@@ -73,6 +73,8 @@ pub(super) struct InForce {
     tier: LimitPlan,
     /// What each policy says, if that can be told.
     documents: Mutex<BTreeMap<u32, Option<Arc<Document>>>>,
+    /// Keys that died, and are not in the file of those yet.
+    died: Mutex<Vec<KeyDigest>>,
     pub(super) feed: Feed,
 }
 
@@ -84,6 +86,7 @@ impl InForce {
             compiled: Mutex::default(),
             tier: LimitPlan::new(tier),
             documents: Mutex::default(),
+            died: Mutex::default(),
             feed: Feed::default(),
         }
     }
@@ -119,6 +122,22 @@ impl InForce {
         self.documents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn unkept(&self) -> std::sync::MutexGuard<'_, Vec<KeyDigest>> {
+        self.died.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keys that died since the last that were forgotten, oldest first.
+    pub(super) fn died(&self) -> Vec<KeyDigest> {
+        self.unkept().clone()
+    }
+
+    /// Forgets so many of the oldest of them, which are kept elsewhere now.
+    pub(super) fn forget_died(&self, many: usize) {
+        let mut died = self.unkept();
+        let many = many.min(died.len());
+        died.drain(..many);
+    }
+
     /// What each policy says, lowest version first.
     pub(super) fn policy_news(&self) -> Vec<News> {
         self.documents().iter().map(|(version, document)| policy_news(*version, document.as_deref())).collect()
@@ -145,6 +164,7 @@ impl InForce {
             Effect::Key(digest, revoked @ KeyChange::Revoke { id }) => {
                 index.apply(digest, revoked)?;
                 self.feed.add(|| News::death(digest, *id));
+                self.unkept().push(*digest);
             }
             Effect::Policy(version, document) => self.apply_policy(*version, document),
             Effect::Other { reference, version, is_live, is_suspended } => {

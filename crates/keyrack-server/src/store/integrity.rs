@@ -108,6 +108,9 @@ impl Store {
         }
         self.verifier.index().reset_position(head.seq);
         *followed = Followed { seq: head.seq, hash: head.hash };
+        if !is_anew {
+            self.bury().await?;
+        }
         self.apply_journal()?;
         // Before anybody else may bring a change into force.
         if let Some(living) = &anew {

@@ -138,6 +138,14 @@ impl Journal {
         Ok(())
     }
 
+    /// Adds what is kept elsewhere: only until it is committed.
+    fn remember(&self, death: Death) {
+        let mut open = self.deaths();
+        if !open.contains(&death) {
+            open.push(death);
+        }
+    }
+
     /// Forgets what the database has now; what came meanwhile stays.
     fn remove(&self, done: &[Death]) -> io::Result<()> {
         let mut open = self.deaths();
@@ -203,16 +211,27 @@ impl Store {
     /// A row says that a key lives which died here: the database has lost its death, and is told again.
     pub(super) fn reassert(&self, digest: &KeyDigest, key: KeyId) {
         tracing::error!(%key, "the database has lost a revocation; it is made again");
-        let by = By { actor: Actor::HOST, request_id: "host:reassert".to_owned() };
         // Even if it cannot be kept: it is dead here.
-        let _is_kept = self.keep_death(&Death::new(digest, key, &by)).is_ok();
+        let _is_kept = self.keep_death(&Death::new(digest, key, &reasserted())).is_ok();
     }
 
-    /// Commits what comes into the journal, for as long as it is polled. Apart from the heartbeat, which must not wait for a turn.
+    /// The same of a death that is kept already.
+    pub(super) fn remember_death(&self, digest: &KeyDigest, key: KeyId) {
+        self.journal.remember(Death::new(digest, key, &reasserted()));
+    }
+
+    /// Commits what comes into the journal, and keeps what dies, for as long as it is polled. Apart from the heartbeat, which must not wait for a turn.
     pub async fn deliver(self: &std::sync::Arc<Self>) {
-        let mut is_well = true;
+        let (mut are_kept, mut is_well) = (true, true);
         loop {
             tokio::time::sleep(HEARTBEAT).await;
+            let kept = self.keep_deaths().await;
+            if let Err(error) = &kept
+                && are_kept
+            {
+                tracing::warn!(%error, "which keys died cannot be kept beside the database yet");
+            }
+            are_kept = kept.is_ok();
             let outcome = self.commit_journal().await;
             if let Err(error) = &outcome
                 && is_well
@@ -260,6 +279,11 @@ impl Store {
         }
         writing.commit().await.map(|_seq| ())
     }
+}
+
+/// Who makes a revocation again that the database has lost.
+fn reasserted() -> By {
+    By { actor: Actor::HOST, request_id: "host:reassert".to_owned() }
 }
 
 #[cfg(test)]

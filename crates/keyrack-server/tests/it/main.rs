@@ -56,6 +56,7 @@ mod projects;
 mod reach;
 mod refusals;
 mod replays;
+mod restoring;
 mod roles;
 mod server;
 mod sleeping;
