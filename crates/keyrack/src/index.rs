@@ -432,14 +432,21 @@ impl Index {
         })
     }
 
-    /// Revokes every live key that `is_it` picks, for when its digest is not known any more. Looks at each record; says
-    /// how many there were.
-    pub fn revoke_where(&self, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
-        self.table.revoke_where(&mut self.turn(), is_it)
+    /// Revokes every live key that `is_it` picks, for when its digest is not known any more. Looks at each record; gives digests of which
+    /// only what an index looks at is right.
+    pub fn revoke_where(&self, is_it: impl Fn(&KeyRecord) -> bool) -> Vec<KeyDigest> {
+        let revoked = self.table.revoke_where(&mut self.turn(), is_it);
+        revoked.into_iter().map(|(words, _)| KeyDigest::of_words(words)).collect()
     }
 
-    /// Revokes every live key that is not among those of a whole load; says how many there were. Their numbers say nothing: a store that
-    /// has lost changes may have given them to other keys.
+    /// Takes every live key out of force that `is_it` picks, because its row cannot be used. It has not died: it is in force again when it
+    /// is put in no older than it was. Looks at each record; says how many there were.
+    pub fn withdraw_where(&self, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
+        self.table.withdraw_where(&mut self.turn(), is_it)
+    }
+
+    /// Takes every live key out of force that is not among those of a whole load, as [`Index::withdraw_where`] does; says how many there
+    /// were. Their numbers say nothing: a store that has lost changes may have given them to other keys.
     pub fn keep_only(&self, living: &Living) -> usize {
         self.table.keep_only(&mut self.turn(), &living.0)
     }

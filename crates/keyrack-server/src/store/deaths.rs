@@ -21,6 +21,7 @@ const TAG_BYTES: usize = 16;
 /// Length of a record: a digest, and a tag that only this installation can make.
 const RECORD_BYTES: usize = DIGEST_BYTES + TAG_BYTES;
 
+/// As much of a digest as is kept.
 type Half = [u8; DIGEST_BYTES];
 
 /// The file.
@@ -93,6 +94,7 @@ impl Deaths {
     }
 }
 
+/// What a record has of a digest.
 fn half_of(digest: &KeyDigest) -> Half {
     let mut half = Half::default();
     half.iter_mut().zip(digest.as_bytes()).for_each(|(to, from)| *to = *from);
@@ -123,20 +125,20 @@ impl Store {
         Ok(())
     }
 
-    /// Keys that died here and live in the database again are dead all the same: it was put back, and is told again.
+    /// Keys that died here and live in the database are dead all the same: it was put back, and is told again. Those in memory that it does
+    /// not know to be dead are `forgotten`.
     ///
     /// # Errors
-    /// [`StoreError::Journal`] if it cannot be told which those are.
-    pub(super) async fn bury(&self) -> Result<(), StoreError> {
+    /// [`StoreError::Journal`] if it cannot be told which others there are.
+    pub(super) async fn bury(&self, forgotten: Vec<(KeyDigest, KeyId)>) -> Result<(), StoreError> {
         let deaths = self.deaths.lock().await;
-        let living = deaths.that_live(|digest| self.verifier.index().id_of_live(digest))?;
-        for (digest, key) in &living {
-            self.remember_death(digest, *key);
-        }
-        if !living.is_empty() {
-            let keys = living.len();
+        let mut died = deaths.that_live(|digest| self.verifier.index().id_of_live(digest))?;
+        died.extend(forgotten);
+        if !died.is_empty() {
+            let keys = died.len();
             tracing::error!(keys, "the database was put back: keys live in it that have died; they are revoked again");
         }
+        self.remember_deaths(&died);
         Ok(())
     }
 }

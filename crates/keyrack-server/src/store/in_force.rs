@@ -143,7 +143,7 @@ impl InForce {
         self.documents().iter().map(|(version, document)| policy_news(*version, document.as_deref())).collect()
     }
 
-    /// Brings a row into force, even if a newer one was. A key that is dead stays so, and is given back: its row does not know it.
+    /// Brings a row into force, even if a newer one was. A key that has died stays dead, and is given back: its row does not know it.
     pub(super) fn reset<'e>(&self, effect: &'e Effect) -> Result<Option<(&'e KeyDigest, KeyId)>, StoreError> {
         let Effect::Key(digest, KeyChange::Put(record)) = effect else { return self.apply(effect).map(|()| None) };
         self.verifier.index().reset(digest, &self.with_tier(record))?;
@@ -284,8 +284,8 @@ impl InForce {
                     self.set_suspended(id, true);
                 }
             }
-            Kind::Project => drop(self.kill(|key| is_of_project(key.holder, reference.id))),
-            Kind::Key => drop(self.kill(|key| key.id.0 == reference.id)),
+            Kind::Project => self.withdraw(|key| is_of_project(key.holder, reference.id)),
+            Kind::Key => self.withdraw(|key| key.id.0 == reference.id),
             Kind::Member => {}
             Kind::Policy => {
                 if let Ok(version) = u32::try_from(reference.id).map(PolicyVersion) {
@@ -310,24 +310,34 @@ impl InForce {
         found
     }
 
-    /// Makes every key dead that is not among those of a whole load.
+    /// Takes every key out of force that is not among those of a whole load.
     pub(super) fn keep_only(&self, living: &Living) {
-        let killed = self.verifier.index().keep_only(living);
-        if killed > 0 {
+        self.tell_of_withdrawn(self.verifier.index().keep_only(living), "the store does not have any more");
+    }
+
+    /// Takes keys out of force that can only be found by what the index knows of them, because their rows, or those above them, cannot be
+    /// used.
+    fn withdraw(&self, is_it: impl Fn(&KeyRecord) -> bool) {
+        self.tell_of_withdrawn(self.verifier.index().withdraw_where(is_it), "have no row that can be used");
+    }
+
+    fn tell_of_withdrawn(&self, keys: usize, why: &'static str) {
+        if keys > 0 {
             self.feed.begin_anew();
-            tracing::error!(killed, "keys that the store does not have any more were revoked in memory");
+            tracing::error!(keys, "keys were taken out of force that {why}");
         }
     }
 
-    /// Makes keys dead that can only be found by what the index knows of them, because their rows cannot be used; says how
-    /// many.
+    /// Makes keys dead for ever that are to be revoked and whose rows cannot be changed; says how many.
     pub(super) fn kill(&self, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
         let killed = self.verifier.index().revoke_where(is_it);
-        if killed > 0 {
+        let keys = killed.len();
+        if keys > 0 {
+            self.unkept().extend(killed);
             self.feed.begin_anew();
-            tracing::error!(killed, "keys whose rows cannot be used were revoked in memory");
+            tracing::error!(keys, "keys whose rows cannot be used were revoked in memory");
         }
-        killed
+        keys
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use keyrack::Living;
+use keyrack::{KeyDigest, KeyId, Living};
 
 use super::database::Snapshot;
 use super::live_sum::{LiveSum, Summand};
@@ -61,7 +61,6 @@ impl Store {
     /// As for [`Store::load`].
     pub(super) async fn reload(&self) -> Result<Loaded, StoreError> {
         self.verifier.index().distrust();
-        self.in_force.forget();
         let loaded = self.load_rows(Some(Living::default())).await?;
         self.reloads.fetch_add(1, Ordering::Relaxed);
         tracing::error!(keys = loaded.keys, "everything was loaded anew");
@@ -71,16 +70,22 @@ impl Store {
     /// With `anew`, which is for all keys that live, it does not matter what was known of them.
     async fn load_rows(&self, mut anew: Option<Living>) -> Result<Loaded, StoreError> {
         let mut followed = self.followed.lock().await;
+        let mut proof = if anew.is_some() { Some(self.prove().await?) } else { None };
         let mut snapshot = self.readers.snapshot().await?;
         let head = sql::head_of_snapshot(&mut snapshot).await?.ok_or_else(no_head)?;
-        let is_anew = anew.is_some();
-        let organizations = self.load_a::<Organization>(&mut snapshot, is_anew, |_| {}).await?;
-        let projects = self.load_a::<Project>(&mut snapshot, is_anew, |_| {}).await?;
-        let members = self.load_a::<Member>(&mut snapshot, is_anew, |_| {}).await?;
-        let policies = self.load_a::<AppliedPolicy>(&mut snapshot, is_anew, |_| {}).await?;
+        if let Some(proof) = &mut proof {
+            proof.covers(&head).await?;
+            self.in_force.forget();
+        }
+        // Keys that died here, and live in the database.
+        let mut forgotten = proof.as_ref().map(|_| Vec::new());
+        let organizations = self.load_a::<Organization>(&mut snapshot, &mut forgotten, |_| {}).await?;
+        let projects = self.load_a::<Project>(&mut snapshot, &mut forgotten, |_| {}).await?;
+        let members = self.load_a::<Member>(&mut snapshot, &mut forgotten, |_| {}).await?;
+        let policies = self.load_a::<AppliedPolicy>(&mut snapshot, &mut forgotten, |_| {}).await?;
         let (mut missing, mut known_tenant) = (BTreeSet::new(), None);
         let keys = self
-            .load_a::<StoredKey>(&mut snapshot, is_anew, |key| {
+            .load_a::<StoredKey>(&mut snapshot, &mut forgotten, |key| {
                 if let Some(living) = &mut anew {
                     living.insert(&key.digest);
                 }
@@ -95,6 +100,7 @@ impl Store {
                 missing.extend(parents.filter(|parent| !self.in_force.knows(*parent)));
             })
             .await?;
+        self.bury(forgotten.unwrap_or_default()).await?;
         for parent in missing {
             tracing::error!(%parent, "refused every key beneath what has ended, or has no row that can be used");
             self.in_force.refuse(parent);
@@ -108,9 +114,6 @@ impl Store {
         }
         self.verifier.index().reset_position(head.seq);
         *followed = Followed { seq: head.seq, hash: head.hash };
-        if !is_anew {
-            self.bury().await?;
-        }
         self.apply_journal()?;
         // Before anybody else may bring a change into force.
         if let Some(living) = &anew {
@@ -125,7 +128,7 @@ impl Store {
     async fn load_a<K: Table>(
         &self,
         of: &mut Snapshot,
-        is_anew: bool,
+        forgotten: &mut Option<Vec<(KeyDigest, KeyId)>>,
         mut each: impl FnMut(&K) + Send,
     ) -> Result<Read, StoreError> {
         let mut read = Read::default();
@@ -136,10 +139,12 @@ impl Store {
                 if read.rows.is_multiple_of(ROWS_TO_A_LOOK) {
                     self.tell_progress(K::NAME, read.rows, &mut last_told);
                 }
-                if !is_anew {
-                    self.in_force.apply(&found.effect())?;
-                } else if let Some((digest, key)) = self.in_force.reset(&found.effect())? {
-                    self.reassert(digest, key);
+                match forgotten {
+                    None => self.in_force.apply(&found.effect())?,
+                    Some(forgotten) => {
+                        let effect = found.effect();
+                        forgotten.extend(self.in_force.reset(&effect)?.map(|(digest, key)| (*digest, key)));
+                    }
                 }
                 each(&found);
                 Ok(())

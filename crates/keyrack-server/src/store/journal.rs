@@ -1,6 +1,7 @@
 //! Revocations that the database does not have yet: kept in a synced file of this node while the database is away, or when it has
 //! lost them, and committed as soon as it can be. Revoked is final.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -138,12 +139,11 @@ impl Journal {
         Ok(())
     }
 
-    /// Adds what is kept elsewhere: only until it is committed.
-    fn remember(&self, death: Death) {
+    /// Adds what is kept elsewhere, until it is committed.
+    fn remember(&self, deaths: impl Iterator<Item = Death>) {
         let mut open = self.deaths();
-        if !open.contains(&death) {
-            open.push(death);
-        }
+        let known: HashSet<String> = open.iter().map(|death| death.digest.clone()).collect();
+        open.extend(deaths.filter(|death| !known.contains(&death.digest)));
     }
 
     /// Forgets what the database has now; what came meanwhile stays.
@@ -208,16 +208,10 @@ impl Store {
         Ok(())
     }
 
-    /// A row says that a key lives which died here: the database has lost its death, and is told again.
-    pub(super) fn reassert(&self, digest: &KeyDigest, key: KeyId) {
-        tracing::error!(%key, "the database has lost a revocation; it is made again");
-        // Even if it cannot be kept: it is dead here.
-        let _is_kept = self.keep_death(&Death::new(digest, key, &reasserted())).is_ok();
-    }
-
-    /// The same of a death that is kept already.
-    pub(super) fn remember_death(&self, digest: &KeyDigest, key: KeyId) {
-        self.journal.remember(Death::new(digest, key, &reasserted()));
+    /// The database has lost the deaths of keys, which are kept elsewhere: it is told again.
+    pub(super) fn remember_deaths(&self, died: &[(KeyDigest, KeyId)]) {
+        let by = By { actor: Actor::HOST, request_id: "host:reassert".to_owned() };
+        self.journal.remember(died.iter().map(|(digest, key)| Death::new(digest, *key, &by)));
     }
 
     /// Commits what comes into the journal, and keeps what dies, for as long as it is polled. Apart from the heartbeat, which must not wait for a turn.
@@ -279,11 +273,6 @@ impl Store {
         }
         writing.commit().await.map(|_seq| ())
     }
-}
-
-/// Who makes a revocation again that the database has lost.
-fn reasserted() -> By {
-    By { actor: Actor::HOST, request_id: "host:reassert".to_owned() }
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use super::database::{Database, Others};
+use super::database::{Connection, Database, Others};
 use super::membership::{
     Beat, Effective, HEARTBEAT, Heart, LEASE, Node, Pending, lease_of, silent_for_too_long, stale_limit,
 };
-use super::{DatabaseError, Need, Store, StoreError, former, sql};
+use super::{DatabaseError, Need, Store, StoreError, former, no_head, sql};
 use crate::clock::{Timestamp, Uptime};
 
 /// Heartbeats are at least so far apart, however much is changed.
@@ -50,6 +50,9 @@ impl Store {
         connection.begin_write().await?;
         let caught_up = self.catch_up(&mut connection).await;
         if let Err(error @ StoreError::Damaged { .. }) = &caught_up {
+            // It may be a former primary that nobody stopped: that still answers whoever reads, and commits nothing.
+            sql::beat(&mut connection, &members.own_beat(0)).await?;
+            connection.commit(Others::NeedNotKnow).await?;
             tracing::error!(%error, "the store is not the one that was followed: nothing is answered before it is loaded anew");
             heart.is_astray = true;
             self.verifier.index().distrust();
@@ -69,6 +72,21 @@ impl Store {
         }
         heart.connection = Some(connection);
         Ok(())
+    }
+
+    /// Commits a heartbeat that says nothing: what can be written to is the store. To read from it proves nothing, as a former primary that
+    /// nobody stopped can still be read.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) async fn prove(&self) -> Result<Proof, StoreError> {
+        let mut connection = self.database.open_for_writing().await?;
+        self.membership.begin_beat();
+        connection.begin_write().await?;
+        let head = sql::audit_head(&mut connection).await?.ok_or_else(no_head)?;
+        sql::beat(&mut connection, &self.membership.own_beat(0)).await?;
+        connection.commit(Others::NeedNotKnow).await?;
+        Ok(Proof { connection, head })
     }
 
     /// Takes the place among the nodes: when this returns, there is a lease.
@@ -284,6 +302,29 @@ impl Store {
         let rest = stale_limit(&node.beat).saturating_sub(waited);
         let rest = i64::try_from(rest.as_micros()).unwrap_or(i64::MAX);
         Pending { node: node.beat.id.clone(), until: Some(Timestamp(self.clock.now().0.saturating_add(rest))) }
+    }
+}
+
+/// Where something was committed, and how far the log went there.
+pub(super) struct Proof {
+    connection: Connection,
+    head: sql::Head,
+}
+
+impl Proof {
+    /// Whether what was read later, with its head, is of the same log, and no older.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if it is not.
+    pub(super) async fn covers(&mut self, read: &sql::Head) -> Result<(), StoreError> {
+        let is_covered = if read.seq > self.head.seq {
+            let links = sql::links_behind(&mut self.connection, read.seq - 1, 1).await?;
+            links.first().is_some_and(|link| link.seq == read.seq && link.hash == read.hash)
+        } else {
+            (read.seq, &read.hash) == (self.head.seq, &self.head.hash)
+        };
+        let what = || "what was read is not what can be written to".to_owned();
+        if is_covered { Ok(()) } else { Err(StoreError::Damaged { what: what() }) }
     }
 }
 

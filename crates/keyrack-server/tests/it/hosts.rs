@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
+use crate::cluster::proxy::Proxy;
 use crate::database::{new_schema, parts};
 use crate::server::{Server, keyrack};
 
@@ -52,6 +53,19 @@ impl Pair {
         let file = std::fs::read_to_string(self.dir.path().join("primary/data/postmaster.pid")).unwrap();
         let pid = file.lines().next().unwrap().parse().unwrap();
         kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+
+    /// The standby becomes a primary of its own, which commits nothing: as one that was replaced, and that nobody stopped.
+    fn make_two_of_them(&self) {
+        assert_eq!(self.ask_standby("SELECT CAST(pg_promote() AS TEXT)"), "true");
+        let (runtime, standby) = (tokio::runtime::Runtime::new().unwrap(), &self.standby);
+        runtime.block_on(async {
+            let (client, connection) = tokio_postgres::connect(standby, tokio_postgres::NoTls).await.unwrap();
+            tokio::spawn(connection);
+            for statement in ["ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"] {
+                client.batch_execute(statement).await.unwrap();
+            }
+        });
     }
 
     /// What the standby answers.
@@ -137,6 +151,52 @@ fn a_node_uses_the_primary_wherever_it_is_in_the_list_and_follows_it_to_another_
     assert!(server.stop().success());
     let list = format!("postgres://keyrack@{},{}/postgres", address(&pair.primary), address(&pair.standby));
     assert_eq!(serve(data.path(), &list).send("GET", KEYS, &admin, None, &[]).unwrap().status, 200);
+}
+
+/// It can be read, and knows less: what it does not have was made all the same.
+#[test]
+fn a_former_primary_that_nobody_stopped_is_not_believed() {
+    let pair = Pair::start();
+    let proxy = Proxy::to(address(&pair.primary).parse().unwrap());
+    let url = format!("postgres://keyrack@{},{}/postgres", proxy.address, address(&pair.standby));
+    let data = tempfile::tempdir().unwrap();
+    let server = serve(data.path(), &url);
+    let admin = key(&server, "sk_");
+    let create = |name: &str| {
+        let made = server.send("POST", KEYS, &admin, Some(&json!({"name": name, "role": "admin"})), &[]).unwrap();
+        made.json()["value"].as_str().unwrap().to_owned()
+    };
+    create("before");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while pair.ask_standby("SELECT CAST(COUNT(*) AS TEXT) FROM api_keys WHERE name = 'before'") != "1" {
+        assert!(Instant::now() < deadline, "the standby does not follow");
+        thread::sleep(Duration::from_millis(50));
+    }
+    pair.make_two_of_them();
+    let after = create("after");
+
+    let door = server.greeting.lines().find_map(|line| line.strip_prefix("Verifying at ")).unwrap();
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let verify = || {
+        let asked = agent.post(format!("{door}/v1/verify")).send(json!({"key": after}).to_string());
+        asked.unwrap().status().as_u16()
+    };
+    // Longer than it takes to give the first host up, and to see what the second has.
+    proxy.fall_silent();
+    let silent = Instant::now();
+    while silent.elapsed() < Duration::from_secs(12) {
+        assert_eq!(verify(), 200, "after {:?}", silent.elapsed());
+        thread::sleep(Duration::from_millis(50));
+    }
+    proxy.mend();
+    let mended = Instant::now();
+    let create_again = || server.send("POST", KEYS, &admin, Some(&json!({"name": "again"})), &[]).unwrap().status;
+    while create_again() != 200 {
+        assert!(mended.elapsed() < Duration::from_secs(30), "it does not find its way back");
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(verify(), 200);
+    assert_eq!(server.send("GET", KEYS, &after, None, &[]).unwrap().status, 200);
 }
 
 /// Hosts that take connections and never say a word; counts how many.

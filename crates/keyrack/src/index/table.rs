@@ -57,6 +57,8 @@ enum Versions {
 pub(super) struct Books {
     tenants: Tenants,
     lines: LinesTaken,
+    /// Keys that are out of force and have not died, by the words they are found by, with the version that they had.
+    withdrawn: HashMap<[u64; 2], u32>,
 }
 
 /// Which lines of cells records have. A record keeps its lines for ever, but for those that more of them took the place of.
@@ -194,20 +196,20 @@ impl Table {
     pub(super) fn apply(&self, books: &mut Books, words: [u64; 2], change: &KeyChange) -> Result<(), ApplyError> {
         let known = self.record_of(words);
         match (known, change) {
-            (Some((_, record)), KeyChange::Revoke { .. }) => self.kill(books, record),
-            (Some((_, record)), KeyChange::Put(put)) => self.replace(books, record, put, Versions::OnlyNewer)?,
+            (Some((_, record)), KeyChange::Revoke { .. }) => {
+                books.withdrawn.remove(&words);
+                self.kill(books, record);
+            }
+            (Some((_, record)), KeyChange::Put(put)) => match books.withdrawn.get(&words) {
+                Some(version) if *version <= put.version => self.bring_back(books, (words, record), put)?,
+                Some(_) => {}
+                None => self.replace(books, record, put, Versions::OnlyNewer)?,
+            },
             (None, KeyChange::Revoke { id }) => {
                 self.insert(words, *id, None, |_dead| Ok(()))?;
             }
             (None, KeyChange::Put(put)) => {
-                self.insert(words, put.id, Some(put), |record| {
-                    let slot = self.grants.take(&mut books.tenants, Grant::of(put))?;
-                    let with_cells = self.move_cells(&mut books.lines, record, &LimitPlan::default(), &put.limits);
-                    if with_cells.is_err() {
-                        self.grants.give_back(&mut books.tenants, slot);
-                    }
-                    with_cells.map(|()| record.set_live(put.version, slot))
-                })?;
+                self.insert(words, put.id, Some(put), |record| self.grant(books, record, put))?;
             }
         }
         Ok(())
@@ -225,9 +227,35 @@ impl Table {
     /// Takes the state of a key as it is given, whatever version is known. The dead stay dead.
     pub(super) fn reset(&self, books: &mut Books, words: [u64; 2], put: &KeyRecord) -> Result<(), ApplyError> {
         match self.record_of(words) {
+            Some((_, record)) if books.withdrawn.contains_key(&words) => self.bring_back(books, (words, record), put),
             Some((_, record)) => self.replace(books, record, put, Versions::Whatever),
             None => self.apply(books, words, &KeyChange::Put(put.clone())),
         }
+    }
+
+    /// Puts a key into force again that was withdrawn.
+    fn bring_back(
+        &self,
+        books: &mut Books,
+        (words, record): ([u64; 2], Record<'_>),
+        put: &KeyRecord,
+    ) -> Result<(), ApplyError> {
+        if record.id() != put.id || !record.is_owned_as(put.holder) {
+            return Err(ApplyError::IdentityChanged { known: record.id(), claimed: put.id });
+        }
+        self.grant(books, record, put)?;
+        books.withdrawn.remove(&words);
+        Ok(())
+    }
+
+    /// Makes a record live that is not.
+    fn grant(&self, books: &mut Books, record: Record<'_>, put: &KeyRecord) -> Result<(), ApplyError> {
+        let slot = self.grants.take(&mut books.tenants, Grant::of(put))?;
+        let with_cells = self.move_cells(&mut books.lines, record, &LimitPlan::default(), &put.limits);
+        if with_cells.is_err() {
+            self.grants.give_back(&mut books.tenants, slot);
+        }
+        with_cells.map(|()| record.set_live(put.version, slot))
     }
 
     fn replace(
@@ -353,33 +381,44 @@ impl Table {
         Ok(())
     }
 
-    /// Marks every live key that `is_it` picks dead.
-    pub(super) fn revoke_where(&self, books: &mut Books, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
-        let mut revoked = 0;
-        for number in 0..self.len() {
-            let Some(record) = self.records.get(number).map(Record::new) else { break };
-            let Some((version, grant)) = self.read(record) else { continue };
-            if grant.as_deref().is_some_and(|grant| is_it(&record.whole(version, grant))) {
-                drop(grant);
-                self.kill(books, record);
-                revoked += 1;
-            }
-        }
-        revoked
+    /// Marks every live key that `is_it` picks dead; gives the words they are found by, and the versions they had.
+    pub(super) fn revoke_where(&self, books: &mut Books, is_it: impl Fn(&KeyRecord) -> bool) -> Vec<([u64; 2], u32)> {
+        self.kill_where(books, |record, _| {
+            self.read(record).is_some_and(|(version, grant)| {
+                grant.as_deref().is_some_and(|grant| is_it(&record.whole(version, grant)))
+            })
+        })
     }
 
-    /// Marks every live key dead that is found by none of these words.
+    /// Takes every live key out of force that `is_it` picks; says how many there were.
+    pub(super) fn withdraw_where(&self, books: &mut Books, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
+        let withdrawn = self.revoke_where(books, is_it);
+        let many = withdrawn.len();
+        books.withdrawn.extend(withdrawn);
+        many
+    }
+
+    /// Takes every live key out of force that is found by none of these words; says how many there were.
     pub(super) fn keep_only(&self, books: &mut Books, living: &HashSet<[u64; 2]>) -> usize {
-        let mut revoked = 0;
+        let withdrawn = self.kill_where(books, |_, words| !living.contains(&words));
+        let many = withdrawn.len();
+        books.withdrawn.extend(withdrawn);
+        many
+    }
+
+    fn kill_where(&self, books: &mut Books, is_it: impl Fn(Record<'_>, [u64; 2]) -> bool) -> Vec<([u64; 2], u32)> {
+        let mut killed = Vec::new();
         for slot in self.entries() {
             let entry = slot.load(Ordering::Acquire);
             let Some(record) = lower(entry).checked_sub(1).and_then(|number| self.record(number)) else { continue };
-            if record.version_and_slot().is_some() && !living.contains(&record.words(upper(entry))) {
+            let Some((version, _)) = record.version_and_slot() else { continue };
+            let words = record.words(upper(entry));
+            if is_it(record, words) {
                 self.kill(books, record);
-                revoked += 1;
+                killed.push((words, version));
             }
         }
-        revoked
+        killed
     }
 
     /// Every live key with the words it is found by, until `each` has had enough. One that comes in meanwhile may be missing.

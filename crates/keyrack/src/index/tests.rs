@@ -80,9 +80,8 @@ fn a_key_can_be_revoked_by_number_alone() {
     for i in 1..=1_000_u32 {
         index.apply(&digest(i, i, 1), &KeyChange::Put(record(i.into(), 1, ProjectRole::Admin))).unwrap();
     }
-    assert_eq!(index.revoke_where(|key| key.id == KeyId(1_001)), 0);
-    assert_eq!(index.revoke_where(|key| key.id == KeyId(777)), 1);
-    assert_eq!(index.revoke_where(|key| key.id == KeyId(777)), 0);
+    let revoked = |id| index.revoke_where(|key| key.id == KeyId(id)).len();
+    assert_eq!((revoked(1_001), revoked(777), revoked(777)), (0, 1, 0));
     assert_eq!(index.find(&digest(777, 777, 1)), Ok(Lookup::Dead(KeyId(777))));
     assert!(matches!(index.find(&digest(778, 778, 1)), Ok(Lookup::Live(_))));
 }
@@ -105,6 +104,42 @@ fn what_a_whole_load_did_not_find_is_dead_also_if_its_number_is_another_keys() {
     for i in [7, 1_000, 1_002] {
         assert!(matches!(index.find(&digest(i, i, 1)), Ok(Lookup::Live(_))), "{i}");
     }
+}
+
+#[test]
+fn what_is_only_out_of_force_comes_back_and_what_was_revoked_does_not() {
+    let index = loaded(4);
+    let put = |i: u32, version, role| index.apply(&digest(i, i, 1), &KeyChange::Put(record(i.into(), version, role)));
+    let found = |i: u32| index.find(&digest(i, i, 1)).unwrap();
+    for i in 1..=4 {
+        put(i, 2, ProjectRole::Admin).unwrap();
+    }
+    assert_eq!(index.withdraw_where(|key| key.id == KeyId(1)), 1);
+    let mut living = Living::default();
+    living.insert(&digest(3, 3, 1));
+    assert_eq!(index.keep_only(&living), 2);
+    index.apply(&digest(2, 2, 1), &KeyChange::Revoke { id: KeyId(2) }).unwrap();
+    assert_eq!(index.revoke_where(|key| key.id == KeyId(3)).len(), 1);
+    for i in 1..=4 {
+        assert_eq!(found(i), Lookup::Dead(KeyId(i.into())));
+        put(i, 1, ProjectRole::Admin).unwrap();
+        assert_eq!(found(i), Lookup::Dead(KeyId(i.into())), "an older one does not bring it back");
+        index.reset(&digest(2, 2, 1), &record(2, 9, ProjectRole::Admin)).unwrap();
+        put(i, 2, ProjectRole::Editor).unwrap();
+        let expected = match i {
+            1 | 4 => Lookup::Live(record(i.into(), 2, ProjectRole::Editor)),
+            _ => Lookup::Dead(KeyId(i.into())),
+        };
+        assert_eq!(found(i), expected);
+    }
+    // Put in as it is, whichever version it had, and only as the same key.
+    assert_eq!(index.withdraw_where(|key| key.id == KeyId(4)), 1);
+    let other = KeyRecord::new(KeyId(4), 3, Holder::Operator);
+    assert!(matches!(index.apply(&digest(4, 4, 1), &KeyChange::Put(other)), Err(ApplyError::IdentityChanged { .. })));
+    index.reset(&digest(4, 4, 1), &record(4, 1, ProjectRole::Admin)).unwrap();
+    assert_eq!(found(4), Lookup::Live(record(4, 1, ProjectRole::Admin)));
+    put(4, 2, ProjectRole::Editor).unwrap();
+    assert_eq!(found(4), Lookup::Live(record(4, 2, ProjectRole::Editor)), "as any other from here on");
 }
 
 #[test]

@@ -29,7 +29,7 @@ impl Known {
             serde_json::from_str(&line).map_err(|_other| RemoteError::CutOff)
         };
         let Line::Begin { cursor, seq, keys, is_newest } = next()? else { return Err(RemoteError::CutOff) };
-        // What is not in it dies here for ever, so it must not come from a server that only lags.
+        // What is not in it is out of force here, so it must not come from a server that only lags.
         if seq < index.position() && !is_newest {
             return Err(RemoteError::Behind { seq, known: index.position() });
         }

@@ -179,6 +179,12 @@ impl Session {
             if error.is_outage() {
                 self.is_broken.store(true, Ordering::Relaxed);
             }
+            // It may be held by one that waits for a standby which does not come: the next connection is to another host, if there is one
+            // that can be written to.
+            if error.meaning() == Meaning::Busy {
+                let (hosts, host) = &self.at;
+                hosts.put_last(*host);
+            }
         }
         outcome
     }

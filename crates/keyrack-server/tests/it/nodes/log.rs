@@ -77,6 +77,62 @@ async fn a_database_that_lost_changes_is_loaded_anew_and_no_key_comes_back() {
     assert_eq!(node.app.store.verify_audit().await.unwrap().faults, Vec::<String>::new());
 }
 
+/// The wrong backup, and then the right one.
+#[tokio::test]
+async fn a_key_that_was_only_missing_for_a_while_is_in_force_again() {
+    const TABLES: [&str; 4] = ["api_keys", "audit_events", "audit_head", "counters"];
+    let app = TestApp::shared().await;
+    let node = app.another_node().await;
+    let _following = node.follows();
+    let mut beside = app.beside().await;
+    let passes = async |key: &str, expected: bool| {
+        let mut waited = 0;
+        while node.lets_pass(key).await != Some(expected) {
+            assert!(waited < 500, "it does not become {expected}");
+            waited += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (damaged_id, damaged) = app.create(json!({"name": "damaged", "role": "admin"})).await;
+    passes(&damaged, true).await;
+    for table in TABLES {
+        beside.run(format!("CREATE TABLE older_{table} AS SELECT * FROM {table}")).await;
+    }
+    let (_, made_since) = app.create(json!({"name": "made since", "role": "admin"})).await;
+    let (dead_id, dead) = app.create(json!({"name": "dead", "role": "admin"})).await;
+    for table in TABLES {
+        beside.run(format!("CREATE TABLE newer_{table} AS SELECT * FROM {table}")).await;
+    }
+    passes(&made_since, true).await;
+    passes(&dead, true).await;
+    assert_eq!(revoke(&app, dead_id, "wait=0").await.status, 200);
+    passes(&dead, false).await;
+
+    beside.run(format!("UPDATE older_api_keys SET name = 'x' WHERE id = {damaged_id}")).await;
+    for (from, is_there) in [("older", false), ("newer", true)] {
+        beside.run("BEGIN").await;
+        for table in TABLES {
+            beside.run(format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM {from}_{table}")).await;
+        }
+        beside.run("COMMIT").await;
+        passes(&made_since, is_there).await;
+        passes(&dead, false).await;
+        if !is_there {
+            passes(&damaged, false).await;
+        }
+    }
+    // What it has seen die is revoked there again, and nothing else is.
+    let live = |id| format!("SELECT COUNT(*) FROM api_keys WHERE id = {id} AND revoked_at IS NULL");
+    let mut waited = 0;
+    while beside.number(live(dead_id)).await != 0 {
+        assert!(waited < 500, "the database is told of the death again");
+        waited += 1;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(beside.number(live(damaged_id)).await, 1, "a node that starts lets it pass again");
+    assert_eq!(node.lets_pass(&made_since).await, Some(true));
+}
+
 #[tokio::test]
 async fn a_hole_in_the_log_is_seen() {
     let app = TestApp::shared().await;
