@@ -445,6 +445,11 @@ impl Index {
         self.table.withdraw_where(&mut self.turn(), is_it)
     }
 
+    /// Whether a key is out of force and has not died.
+    pub fn is_withdrawn(&self, digest: &KeyDigest) -> bool {
+        self.turn().is_withdrawn(digest.words())
+    }
+
     /// Takes every live key out of force that is not among those of a whole load, as [`Index::withdraw_where`] does; says how many there
     /// were. Their numbers say nothing: a store that has lost changes may have given them to other keys.
     pub fn keep_only(&self, living: &Living) -> usize {

@@ -107,7 +107,14 @@ impl Store {
         sql::for_each_of::<K>(on, ids, |row| {
             let reference = sql::reference::<K>(row);
             missing.retain(|id| Some(*id) != reference.map(|reference| reference.id));
-            let applied = self.row_keys.authentic::<K>(row).and_then(|found| self.in_force.apply(&found.effect()));
+            let applied = self.row_keys.authentic::<K>(row).and_then(|found| {
+                let effect = found.effect();
+                if let Some((digest, key)) = self.in_force.follow(&effect)? {
+                    tracing::error!(%key, "the database has lost a revocation; it is made again");
+                    self.remember_deaths(&[(*digest, key)]);
+                }
+                Ok(())
+            });
             match (applied, reference) {
                 // Refused as it would be at a start; the others must not wait for it.
                 (Err(error @ StoreError::Damaged { .. }), Some(reference)) => {

@@ -150,6 +150,14 @@ impl InForce {
         Ok((!self.lets_pass(digest)).then_some((digest, record.id)))
     }
 
+    /// Brings a row into force that others wrote. A key that has died stays dead, and is given back: its row does not know it.
+    pub(super) fn follow<'e>(&self, effect: &'e Effect) -> Result<Option<(&'e KeyDigest, KeyId)>, StoreError> {
+        self.apply(effect)?;
+        let Effect::Key(digest, KeyChange::Put(record)) = effect else { return Ok(None) };
+        let has_died = !self.lets_pass(digest) && !self.verifier.index().is_withdrawn(digest);
+        Ok(has_died.then_some((digest, record.id)))
+    }
+
     /// Brings a row into force.
     pub(super) fn apply(&self, effect: &Effect) -> Result<(), StoreError> {
         let index = self.verifier.index();

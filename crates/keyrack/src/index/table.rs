@@ -1,7 +1,9 @@
 //! The packed table and the records behind it.
 
+mod sweep;
+
 use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use arc_swap::ArcSwap;
@@ -59,6 +61,13 @@ pub(super) struct Books {
     lines: LinesTaken,
     /// Keys that are out of force and have not died, by the words they are found by, with the version that they had.
     withdrawn: HashMap<[u64; 2], u32>,
+}
+
+impl Books {
+    /// Whether the key that is found by these words is out of force and has not died.
+    pub(super) fn is_withdrawn(&self, words: [u64; 2]) -> bool {
+        self.withdrawn.contains_key(&words)
+    }
 }
 
 /// Which lines of cells records have. A record keeps its lines for ever, but for those that more of them took the place of.
@@ -227,7 +236,7 @@ impl Table {
     /// Takes the state of a key as it is given, whatever version is known. The dead stay dead.
     pub(super) fn reset(&self, books: &mut Books, words: [u64; 2], put: &KeyRecord) -> Result<(), ApplyError> {
         match self.record_of(words) {
-            Some((_, record)) if books.withdrawn.contains_key(&words) => self.bring_back(books, (words, record), put),
+            Some((_, record)) if books.is_withdrawn(words) => self.bring_back(books, (words, record), put),
             Some((_, record)) => self.replace(books, record, put, Versions::Whatever),
             None => self.apply(books, words, &KeyChange::Put(put.clone())),
         }
@@ -379,46 +388,6 @@ impl Table {
         }
         self.newest.store(size, Ordering::Release);
         Ok(())
-    }
-
-    /// Marks every live key that `is_it` picks dead; gives the words they are found by, and the versions they had.
-    pub(super) fn revoke_where(&self, books: &mut Books, is_it: impl Fn(&KeyRecord) -> bool) -> Vec<([u64; 2], u32)> {
-        self.kill_where(books, |record, _| {
-            self.read(record).is_some_and(|(version, grant)| {
-                grant.as_deref().is_some_and(|grant| is_it(&record.whole(version, grant)))
-            })
-        })
-    }
-
-    /// Takes every live key out of force that `is_it` picks; says how many there were.
-    pub(super) fn withdraw_where(&self, books: &mut Books, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
-        let withdrawn = self.revoke_where(books, is_it);
-        let many = withdrawn.len();
-        books.withdrawn.extend(withdrawn);
-        many
-    }
-
-    /// Takes every live key out of force that is found by none of these words; says how many there were.
-    pub(super) fn keep_only(&self, books: &mut Books, living: &HashSet<[u64; 2]>) -> usize {
-        let withdrawn = self.kill_where(books, |_, words| !living.contains(&words));
-        let many = withdrawn.len();
-        books.withdrawn.extend(withdrawn);
-        many
-    }
-
-    fn kill_where(&self, books: &mut Books, is_it: impl Fn(Record<'_>, [u64; 2]) -> bool) -> Vec<([u64; 2], u32)> {
-        let mut killed = Vec::new();
-        for slot in self.entries() {
-            let entry = slot.load(Ordering::Acquire);
-            let Some(record) = lower(entry).checked_sub(1).and_then(|number| self.record(number)) else { continue };
-            let Some((version, _)) = record.version_and_slot() else { continue };
-            let words = record.words(upper(entry));
-            if is_it(record, words) {
-                self.kill(books, record);
-                killed.push((words, version));
-            }
-        }
-        killed
     }
 
     /// Every live key with the words it is found by, until `each` has had enough. One that comes in meanwhile may be missing.
