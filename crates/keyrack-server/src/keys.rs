@@ -296,14 +296,10 @@ pub fn revoke_without_database(
     id: i64,
     by: &By,
 ) -> Result<Option<Effective>, Refusal> {
-    let is_it = |key: &KeyRecord| {
-        key.id.0 == id
-            && place.holds(key.holder)
-            && within.is_none_or(|within| Place::Beneath(within).holds(key.holder))
-    };
+    let is_it = is_key_of((place, within), id);
     let mut effective = None;
     // Two have the number for a moment, if the database lost the one and gave its number to the other.
-    while let Some((digest, key)) = store.live_key(is_it) {
+    while let Some((digest, key)) = store.live_key(&is_it) {
         if !place.may_end(&key) {
             return Err(Refusal::SystemKey);
         }
@@ -311,6 +307,19 @@ pub fn revoke_without_database(
     }
     // Who asks again is told the same.
     Ok(effective.or_else(|| store.revoked_without_database(KeyId(id), by)))
+}
+
+/// Whether a key of that number lives in a place, as far as this node knows.
+pub fn is_live_here(store: &Store, at: (Place, Option<OrganizationId>), id: i64) -> bool {
+    store.live_key(is_key_of(at, id)).is_some()
+}
+
+fn is_key_of((place, within): (Place, Option<OrganizationId>), id: i64) -> impl Fn(&KeyRecord) -> bool {
+    move |key| {
+        key.id.0 == id
+            && place.holds(key.holder)
+            && within.is_none_or(|within| Place::Beneath(within).holds(key.holder))
+    }
 }
 
 /// Revokes a key that is dead already where it counts, and of which the database does not know that: the one of that number, if by its

@@ -246,6 +246,10 @@ impl Verifier {
                 self.index.count_dead(record);
                 see(&Verdict::denied(Denial::Revoked, Some(id)), None)
             }
+            // It may have been made since anything was heard: an outage never looks like a bad key.
+            Seen::Absent if self.index.staleness(now).is_some() => {
+                see(&Verdict::without_key(Unavailable::TooOld.into()), None)
+            }
             Seen::Absent => see(&Verdict::denied(Denial::Unknown, None), None),
         }
     }

@@ -8,7 +8,9 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use keyrack::{ApiKey, Denial, Holder, NotAKey, OrganizationRole, ProjectRole, Requirement, VerifiedKey, VerifyError};
+use keyrack::{
+    ApiKey, Denial, Holder, NotAKey, OrganizationRole, ProjectRole, Requirement, Unavailable, VerifiedKey, VerifyError,
+};
 
 use super::conventions::RequestId;
 use super::effective;
@@ -121,10 +123,18 @@ impl<N: Needs> FromRequestParts<Arc<App>> for As<N> {
     }
 }
 
-/// Whoever does not know for certain who is alive lets nobody in.
+/// Whoever does not know for certain who is alive lets nobody in, and whoever has heard nothing for a while denies nobody that it does not
+/// know: the key may have been made since.
 fn judge(app: &App, presented: &ApiKey, requirement: Requirement) -> Result<VerifiedKey, VerifyError> {
-    app.verifier.index().is_fit(app.clock.moment())?;
-    app.verifier.verify_key(presented, requirement)
+    let (index, now) = (app.verifier.index(), app.clock.moment());
+    index.is_fit(now)?;
+    let verdict = app.verifier.verify_key(presented, requirement);
+    match verdict {
+        Err(VerifyError::Denied { denial: Denial::Unknown, .. }) if index.staleness(now).is_some() => {
+            Err(Unavailable::TooOld.into())
+        }
+        verdict => verdict,
+    }
 }
 
 /// The credential: one header, `Bearer` in any case, one space, one value (contract section 4).

@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -39,6 +39,10 @@ const MOST_HEADER_BYTES: usize = 255;
 /// How often a change is tried that other processes are in the way of.
 const MOST_ATTEMPTS: u32 = 20;
 const LONGEST_PAUSE: Duration = Duration::from_millis(30);
+/// After so many attempts nobody else may commit meanwhile.
+const ATTEMPTS_BESIDE_OTHERS: u32 = 4;
+/// For how long a revocation is tried again that another process is in the way of with a long change.
+const REVOCATION_PATIENCE: Duration = Duration::from_secs(20);
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const X_KEYRACK_SEQ: HeaderName = HeaderName::from_static("x-keyrack-seq");
@@ -193,23 +197,51 @@ where
     };
     to_the_end(async move {
         let by = caller.by();
+        // Nothing was committed for a while: whoever wants a key dead does not wait until that is certain.
+        if app.store.is_out_of_touch()
+            && let Some(reply) = without_database(&app, target, &by)?
+        {
+            return Ok(reply);
+        }
         match attempts(Arc::clone(&app), caller, None, &Ok(()), Need::Revocation, with_no_input(work)).await {
-            Err(Failed::Store(error)) if error.is_outage() => without_database(&app, target, &by, error),
+            Err(Failed::Store(error)) if is_away(&app, &error) => {
+                without_database(&app, target, &by)?.ok_or_else(|| error.into())
+            }
+            Err(Failed::Final(problem)) if problem.status() == 404 => Err(missing(&app, target, problem).await),
             outcome => outcome.map_err(Problem::from),
         }
     })
     .await
 }
 
-fn without_database(app: &App, target: Target, by: &By, error: StoreError) -> Result<Response, Problem> {
+/// Whether the database is away: also if nothing is heard of it, and somebody holds what is needed for good, as a commit does that waits
+/// for a standby which does not come.
+fn is_away(app: &App, error: &StoreError) -> bool {
+    error.is_outage() || matches!(error, StoreError::Busy) && app.store.is_out_of_touch()
+}
+
+/// That a key is not there, from a database that was read and not written to. It must be the one that others write to, and the key must
+/// not pass here, for whoever hears that takes it for dead.
+async fn missing(app: &App, target: Target, problem: Problem) -> Problem {
+    match app.store.hear_of_everything().await {
+        Err(error) => error.into(),
+        Ok(()) if keys::is_live_here(&app.store, (target.place, target.within), target.id) => {
+            Problem::unavailable("It cannot be told at this moment whether there is such a key. Try again.")
+        }
+        Ok(()) => problem,
+    }
+}
+
+/// Revokes a key on this node; nothing if it is not known here.
+fn without_database(app: &App, target: Target, by: &By) -> Result<Option<Response>, Problem> {
     let Target { id, place, within } = target;
     let Some(effective) = keys::revoke_without_database(&app.store, (place, within), id, by)? else {
-        return Err(error.into());
+        return Ok(None);
     };
     let mut body = to_json(&Undurable { id, durable: false });
     effective::leave_open(&mut body);
     effective::close(&mut body, &effective);
-    Ok(respond(ReplyBody { status: 202, body }))
+    Ok(Some(respond(ReplyBody { status: 202, body })))
 }
 
 /// A key that is dead, and that the database does not know to be.
@@ -272,14 +304,22 @@ where
     T: Sync,
     F: for<'w> Fn(Job<'w>, &'w T) -> Work<'w>,
 {
-    let mut left = MOST_ATTEMPTS;
+    let (mut left, began) = (MOST_ATTEMPTS, Instant::now());
     loop {
-        // One that was in the way of others goes by itself.
-        let begun =
-            if left == MOST_ATTEMPTS { app.store.begin_beside(need).await } else { app.store.begin(need).await };
+        // One that was in the way of others goes by itself; in the end, with nobody beside it.
+        let begun = match MOST_ATTEMPTS - left {
+            0 => app.store.begin_beside(need).await,
+            ..ATTEMPTS_BESIDE_OTHERS => app.store.begin(need).await,
+            _ => app.store.begin_alone(need).await,
+        };
         left -= 1;
         match attempt(&app, &mut caller, kept.as_ref(), checked, begun, &work).await {
             Err(Failed::Store(StoreError::Conflict)) if left > 0 => pause().await,
+            Err(Failed::Store(StoreError::Busy))
+                if left > 0
+                    && need == Need::Revocation
+                    && began.elapsed() < REVOCATION_PATIENCE
+                    && !app.store.is_out_of_touch() => {}
             Err(Failed::Store(error)) if left > 0 && need == Need::Revocation && error.may_be_for_want_of_room() => {
                 app.store.give_up_ballast();
                 left = 1;

@@ -7,9 +7,8 @@ use super::database::{Connection, Database, Others, Row, Snapshot, Statement, Va
 use super::live_sum::LiveSum;
 use crate::canonical::Canonical;
 
-/// Every table that holds something of the installation, what a row refers to before what refers to it, with its primary key. Not those
-/// that are about the processes that use the store.
-pub(super) const TABLES: [(&str, &[&str]); 14] = [
+/// Every table, what a row refers to before what refers to it, with its primary key. Not the list of migrations, which is made there.
+pub(super) const TABLES: [(&str, &[&str]); 15] = [
     ("installation", &["id"]),
     ("counters", &["name"]),
     ("organizations", &["id"]),
@@ -24,6 +23,8 @@ pub(super) const TABLES: [(&str, &[&str]); 14] = [
     ("key_last_use", &["key_id"]),
     ("key_quotas", &["key_id", "name"]),
     ("usage_writers", &["writer"]),
+    // Services that follow may still answer by what they had from there.
+    ("nodes", &["id"]),
 ];
 
 /// Rows that are read and written at a time: with their columns far below the most values that a statement may have.

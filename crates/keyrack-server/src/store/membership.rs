@@ -104,6 +104,8 @@ pub(super) struct Membership {
     pub(super) heart: Mutex<Heart>,
     pub(super) heard: Heard,
     seen: Lock<Seen>,
+    /// Nodes of a list that the database has lost. They may still answer, and are not on the new one before they have found that out.
+    lost: Lock<Seen>,
 }
 
 /// What the heartbeats of this process leave behind.
@@ -133,6 +135,7 @@ impl Membership {
             heart: Mutex::default(),
             heard: Heard::default(),
             seen: Lock::default(),
+            lost: Lock::default(),
         }
     }
 
@@ -143,6 +146,12 @@ impl Membership {
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The database has lost what it had, and so perhaps nodes from the list: those that were on it are waited for all the same.
+    pub(super) fn lose_the_list(&self) {
+        let others = std::mem::take(&mut *self.seen()).into_iter().filter(|(id, _)| *id != self.id);
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).extend(others);
     }
 
     /// What this node says of itself in the heartbeat that it has begun.
@@ -168,7 +177,14 @@ impl Membership {
             }
             self.node(beat, known.1, now)
         };
-        list.into_iter().map(&mut node).collect()
+        let mut nodes: Vec<_> = list.into_iter().map(&mut node).collect();
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.retain(|id, (beat, since)| {
+            let is_listed = nodes.iter().any(|node| node.beat.id == *id);
+            !is_listed && self.node(beat.clone(), *since, now).lease() != Lease::Expired
+        });
+        nodes.extend(lost.values().map(|(beat, since)| self.node(beat.clone(), *since, now)));
+        nodes
     }
 
     /// The nodes that were on the newest list, for when there is none.

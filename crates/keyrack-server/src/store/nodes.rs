@@ -55,6 +55,7 @@ impl Store {
             connection.commit(Others::NeedNotKnow).await?;
             tracing::error!(%error, "the store is not the one that was followed: nothing is answered before it is loaded anew");
             heart.is_astray = true;
+            members.lose_the_list();
             self.verifier.index().distrust();
         }
         let beat = members.own_beat(caught_up?);
@@ -218,14 +219,32 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if they cannot be told.
     pub async fn nodes(self: &Arc<Self>) -> Result<Vec<Node>, StoreError> {
-        let list = self.look(self.clock.uptime(), DATABASE_PATIENCE).await?;
-        let mut nodes = self.membership.judge(list, self.clock.uptime());
+        let mut nodes = match self.look(self.clock.uptime(), DATABASE_PATIENCE).await {
+            Ok(list) => self.membership.judge(list, self.clock.uptime()),
+            // Those that were on the newest list, and for how long nothing was heard of each.
+            Err(error) if self.is_shared() && error.is_outage() => self.membership.known(self.clock.uptime()),
+            Err(error) => return Err(error),
+        };
         if !self.is_shared() {
             // Only followers are on the list.
             let beat = self.membership.own_beat(self.verifier.index().position());
             nodes.insert(0, Node { beat, silent: Duration::ZERO, is_own: true });
         }
         Ok(nodes)
+    }
+
+    /// Hears of everything that was committed before this was called.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not.
+    pub async fn hear_of_everything(self: &Arc<Self>) -> Result<(), StoreError> {
+        self.look(self.clock.uptime(), DATABASE_PATIENCE).await.map(drop)
+    }
+
+    /// Whether nothing was heard of a shared store for longer than should be.
+    pub fn is_out_of_touch(&self) -> bool {
+        let (index, now) = (self.verifier.index(), self.clock.moment());
+        self.is_shared() && (index.is_fit(now).is_err() || index.staleness(now).is_some())
     }
 
     /// A list whose reading began after a moment. Where others write to the store it is one that a heartbeat read, and committed.

@@ -136,6 +136,20 @@ impl Store {
         self.writing(need, turn).await
     }
 
+    /// [`Store::begin`] for a change that others were in the way of again and again: from here on nobody else commits one, wherever.
+    ///
+    /// # Errors
+    /// As [`Store::begin`].
+    pub async fn begin_alone(self: &Arc<Self>, need: Need) -> Result<Writing, StoreError> {
+        let mut writing = self.begin(need).await?;
+        if self.is_shared() {
+            let head = sql::take_seqs(writing.connection()?, 0).await?;
+            writing.position = self.catch_up_to(writing.connection()?, &head).await?;
+            writing.turn.writer.group.begun_at = writing.position;
+        }
+        Ok(writing)
+    }
+
     /// Begins a change that may share the transaction of those before it. Should it go by what they changed, that is a
     /// [`StoreError::Conflict`], and it must [`Store::begin`] again by itself.
     ///

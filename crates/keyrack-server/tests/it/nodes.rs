@@ -263,6 +263,38 @@ async fn a_change_that_went_by_what_another_has_changed_is_not_made() {
     change.abandon().await.unwrap();
 }
 
+/// It counts what is beneath, so that whatever anybody commits meanwhile is in its way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_organization_is_suspended_however_much_others_change() {
+    let app = std::sync::Arc::new(TestApp::shared().await);
+    let other = app.another_node().await;
+    let (organization, _) = app.organization("busy").await;
+    let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let busy: Vec<_> = (0..4)
+        .map(|task| {
+            let (app, is_over) = (app.clone(), is_over.clone());
+            tokio::spawn(async move {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    app.create(json!({"name": format!("by {task}")})).await;
+                }
+            })
+        })
+        .collect();
+    let operator = app.first_keys.operator.expose();
+    for round in 0..5 {
+        for what in ["suspend", "resume"] {
+            let path = format!("/api/operator/organizations/{organization}/{what}");
+            let headers = [("Prefer", "wait=0")];
+            let done = other.call_with(operator, ("POST", &path), Some(json!({})), &headers).await;
+            assert_eq!(done.status, 200, "round {round}: {}", done.text);
+        }
+    }
+    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    for task in busy {
+        task.await.unwrap();
+    }
+}
+
 /// Both ask whether there is another operator key, and each takes the one that the other saw.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_nodes_do_not_revoke_the_last_two_operator_keys() {

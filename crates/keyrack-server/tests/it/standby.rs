@@ -91,9 +91,11 @@ fn a_commit_that_the_standby_does_not_have_is_neither_a_success_nor_a_lease() {
     // Committed here, and not there: the database calls that a success with a warning.
     let warned = thread::scope(|scope| {
         let asked = scope.spawn(|| create("warned"));
-        for _ in 0..40 {
+        for turn in 0..80 {
             thread::sleep(Duration::from_millis(50));
             postgres.sql(&[GIVE_UP]);
+            // Heartbeats are warned of too, all the time.
+            assert!(turn < 60 || verify() == 503, "a heartbeat that was committed with a warning is no lease");
         }
         asked.join().unwrap()
     });
@@ -111,6 +113,38 @@ fn a_commit_that_the_standby_does_not_have_is_neither_a_success_nor_a_lease() {
         thread::sleep(Duration::from_millis(100));
     };
     assert_eq!(made.headers["idempotent-replayed"], "true", "it was made then, and not again now");
+}
+
+/// The first commit that waits for the standby holds what every other needs.
+#[test]
+fn keys_are_revoked_one_after_the_other_while_no_commit_ends() {
+    let postgres = Postgres::start();
+    let data = tempfile::tempdir().unwrap();
+    let mut command = keyrack(data.path());
+    command.args(["--database-url", &postgres.url, "serve"]);
+    let server = Server::try_start(command.stderr(Stdio::null())).unwrap();
+    let admin = server.greeting.split_whitespace().find(|word| word.starts_with("sk_")).unwrap().to_owned();
+    let made: Vec<_> = (0..3)
+        .map(|number| {
+            let body = json!({"name": format!("key {number}"), "role": "admin"});
+            server.send("POST", "/api/client/keys", &admin, Some(&body), &[]).unwrap().json()
+        })
+        .collect();
+    postgres.sql(&AWAY);
+    for key in &made {
+        let path = format!("/api/client/keys/{}", key["id"]);
+        let revoked = server.send("DELETE", &path, &admin, None, &[("Prefer", "wait=0")]).unwrap();
+        assert_eq!(revoked.status, 202, "{}", revoked.text);
+        let value = key["value"].as_str().unwrap();
+        assert_eq!(server.send("GET", "/api/client/keys", value, None, &[]).unwrap().status, 401);
+    }
+    postgres.sql(&BACK);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let is_empty = || std::fs::metadata(data.path().join("revocations")).is_ok_and(|file| file.len() == 0);
+    while !is_empty() {
+        assert!(Instant::now() < deadline, "they are not committed when the standby is back");
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use keyrack::{ApiKey, KeyKind};
 use serde_json::{Value, json};
 
 use super::history::Outcome;
@@ -80,6 +81,7 @@ fn without_the_database_keys_pass_until_the_stale_limit_and_then_nothing_does() 
     let mut was_stale = false;
     let door = node.url(true).unwrap();
     assert_eq!(node.readiness().1["store"], "unavailable");
+    let stranger = ApiKey::generate(KeyKind::Secret, &[7; ApiKey::RANDOM_BYTES]);
     loop {
         let (is_ready, asked_at) = (node.readiness().0, cut.elapsed());
         if asked_at < Duration::from_millis(3_000) {
@@ -97,6 +99,20 @@ fn without_the_database_keys_pass_until_the_stale_limit_and_then_nothing_does() 
                 let is_stale = reply.headers.contains_key("x-keyrack-stale");
                 if is_stale && !was_stale {
                     assert!(node.metrics().contains("\nkeyrack_lease{state=\"stale\"} 1\n"), "{}", node.metrics());
+                }
+                if is_stale && !was_stale {
+                    // It may have been made since. What cannot be one is told from it.
+                    assert_eq!(node.verify(stranger.expose(), 0), Outcome::CannotTell);
+                    let asked = node.ask("GET", KEYS, stranger.expose(), None, &[]).unwrap();
+                    assert_eq!(asked.status, 503, "{}", asked.text);
+                    assert_eq!(node.verify("sk_nonsense", 0), Outcome::Denied);
+                    let list = cluster.list(0).unwrap();
+                    assert_eq!(
+                        (list.status, &list.json()["results"][0]["lease"]),
+                        (200, &json!("stale")),
+                        "{}",
+                        list.text
+                    );
                 }
                 was_stale |= is_stale;
                 assert!(took < Duration::from_millis(2_500) || was_stale, "it does not say that it is stale");
