@@ -146,7 +146,7 @@ fn a_key_has_eight_limits_of_its_own_beside_eight_of_the_installation_and_no_nin
         }
     }
     let nine = format!("{} z4=1000/{LONG}", all_of_one("", 0));
-    let refused = keyrack(&host.data()).args(["serve", "--key-limits", &nine]).output().unwrap();
+    let refused = keyrack(&host.data()).args(["config", "check", "--key-limits", &nine]).output().unwrap();
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success() && said.contains("--key-limits is "), "{said}");
     assert!(said.contains("must be at most 8 limits such as requests=100/1m:20"), "{said}");
