@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use keyrack_server::usage::INTERVAL;
@@ -94,22 +94,20 @@ fn uses_that_never_pause_are_written_and_lost_by_kill_9_only_since_then() {
     let data = tempfile::tempdir().unwrap();
     let (admin, id, value) = installed(data.path());
     let mut asked = Asked::start(data.path(), None).unwrap();
-    let (passed, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let passed = AtomicU64::new(0);
     let seen = std::thread::scope(|threads| {
-        threads.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) && asked.ask(&value, 1) == 1 {
-                passed.fetch_add(1, Ordering::Relaxed);
+        let watching = threads.spawn(|| {
+            // Three times whatever was let pass until then, while more and more come.
+            for _ in 0..3 {
+                asked.wait_for(&admin, id, passed.load(Ordering::Relaxed) + 1);
             }
+            asked.written(&admin, id).unwrap()
         });
-        // Three times whatever was let pass until then, while more and more come.
-        for _ in 0..3 {
-            let before = passed.load(Ordering::Relaxed) + 1;
-            asked.wait_for(&admin, id, before);
-            assert!(passed.load(Ordering::Relaxed) >= before, "the uses pause");
+        while !watching.is_finished() {
+            assert_eq!(asked.ask(&value, 1), 1);
+            passed.fetch_add(1, Ordering::Relaxed);
         }
-        let seen = asked.written(&admin, id).unwrap();
-        is_over.store(true, Ordering::Relaxed);
-        seen
+        watching.join().unwrap()
     });
     asked.server.child.kill().unwrap();
     drop(asked);
