@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::answer;
 
-use crate::http::body;
+use crate::http::body::{self, AsObject};
 use crate::http::fields::Fields;
 use crate::http::problem::Problem;
 
@@ -88,9 +88,9 @@ fn is_an_origin(origin: &str) -> bool {
 
 /// Reads a question.
 pub(super) fn question(bytes: &[u8]) -> Result<Question<'_>, Problem> {
-    match serde_json::from_slice::<Question<'_>>(bytes) {
-        Ok(question) if question.ask().is_some() => Ok(question),
-        Ok(_) | Err(_) => Err(faults(bytes)),
+    match serde_json::from_slice(bytes) {
+        Ok(AsObject(question)) if Question::ask(&question).is_some() => Ok(question),
+        Ok(AsObject(_)) | Err(_) => Err(faults(bytes)),
     }
 }
 
@@ -138,13 +138,13 @@ fn look_at(fields: &mut Fields, prefix: &str) {
 
 /// Reads a batch of questions.
 pub(super) fn questions(bytes: &[u8]) -> Result<Vec<Question<'_>>, Problem> {
-    match serde_json::from_slice::<Questions<'_>>(bytes) {
-        Ok(Questions { requests })
-            if requests.len() <= MOST_AT_ONCE && requests.iter().all(|question| question.ask().is_some()) =>
+    match serde_json::from_slice(bytes) {
+        Ok(AsObject(Questions { requests }))
+            if requests.len() <= MOST_AT_ONCE && requests.iter().all(|AsObject(question)| question.ask().is_some()) =>
         {
-            Ok(requests)
+            Ok(requests.into_iter().map(|AsObject(question)| question).collect())
         }
-        Ok(_) | Err(_) => Err(faults_of_many(bytes)),
+        Ok(AsObject(_)) | Err(_) => Err(faults_of_many(bytes)),
     }
 }
 
@@ -155,7 +155,7 @@ const MOST_AT_ONCE: usize = 1_000;
 #[serde(deny_unknown_fields)]
 struct Questions<'a> {
     #[serde(borrow)]
-    requests: Vec<Question<'a>>,
+    requests: Vec<AsObject<Question<'a>>>,
 }
 
 fn faults_of_many(bytes: &[u8]) -> Problem {

@@ -1,13 +1,16 @@
 //! Reading a body: bounded in size and time, JSON, an object.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::problem::{Code, Problem};
@@ -85,9 +88,13 @@ pub struct Object(pub Vec<(String, Value)>);
 /// Parses a body.
 ///
 /// # Errors
-/// A problem if it is not JSON, or not an object.
+/// A problem if it is not JSON, not an object, or if an object within it has a field twice: of such fields one reader takes the first
+/// and another the last.
 pub fn parse(bytes: &[u8]) -> Result<Object, Problem> {
     match serde_json::from_slice(bytes) {
+        Ok(_) if serde_json::from_slice::<HashMap<String, Distinct>>(bytes).is_err() => {
+            Err(Problem::param(Code::ParameterInvalidFormat, "body", "A field is there more than once."))
+        }
         Ok(object) => Ok(object),
         Err(error) if error.is_data() => {
             let fault = super::problem::Fault {
@@ -122,5 +129,84 @@ impl<'de> Deserialize<'de> for Object {
         }
 
         from.deserialize_map(Fields)
+    }
+}
+
+/// What is sent as an object. A list of the fields' values, which serde would take for one, is none.
+pub struct AsObject<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for AsObject<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = AsObject<T>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<AsObject<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(AsObject)
+            }
+        }
+
+        from.deserialize_map(Fields(PhantomData))
+    }
+}
+
+/// Any JSON in which no object has a field twice.
+struct Distinct;
+
+impl<'de> Deserialize<'de> for Distinct {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Distinct {
+    type Value = Self;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("JSON in which no field is there twice")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut names = HashSet::new();
+        while let Some((name, _)) = map.next_entry::<String, Self>()? {
+            if !names.insert(name) {
+                return Err(A::Error::custom("a field is there twice"));
+            }
+        }
+        Ok(self)
     }
 }

@@ -6,10 +6,10 @@ use keyrack::policy::is_permission;
 use keyrack::{Limit, MOST_OWN_LIMITS, Permissions, UnknownWord};
 use serde_json::Value;
 
-use super::body::Object;
+use super::body::{AsObject, Object};
 use super::problem::{Code, Fault, Problem};
 use crate::key_limits::LimitBody;
-use crate::secrets::{NO_KEY, holds_a_key};
+use crate::secrets::{NO_KEY, holds_a_key, holds_a_key_in_lower_case};
 
 /// Somebody may put a key where a field's name belongs, or a good part of one, in whatever case. Words have no digits, and
 /// keys have: a long name that could be of a key is not repeated.
@@ -169,7 +169,7 @@ impl Fields {
             }
         }
         let permissions = Permissions::new(words);
-        if permissions.iter().any(|word| holds_a_key(&word.to_uppercase())) {
+        if permissions.iter().any(holds_a_key_in_lower_case) {
             self.fault(param, Code::ParameterInvalidFormat, NO_KEY);
         }
         Some(permissions)
@@ -182,7 +182,7 @@ impl Fields {
         for (at, item) in items.into_iter().enumerate() {
             let here = format!("{param}.{at}");
             let body: LimitBody<'static> = match serde_json::from_value(item) {
-                Ok(body) => body,
+                Ok(AsObject(body)) => body,
                 Err(_of_another_shape) => {
                     self.fault(&here, Code::ParameterInvalidFormat, LimitBody::SHAPE);
                     continue;

@@ -2,15 +2,20 @@
 
 mod agreement;
 mod dialects;
+mod installation_limits;
 mod introspection;
 mod limits;
+mod meanwhile;
 mod questions;
+mod repeated;
 mod seq;
+mod settings;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +29,7 @@ use keyrack_server::wire::{Limits, Wire, WireSettings, bind, start};
 use serde_json::{Value, json};
 
 use super::app::TestApp;
+use super::server::{Server, keyrack};
 
 /// An installation with its doors open.
 pub(super) struct Opened {
@@ -102,9 +108,7 @@ impl Opened {
 
     /// Sends a request over TCP.
     pub(super) fn send(&self, head: &str, body: &str) -> Answer {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        exchange(stream, head, body)
+        send(self.address, head, body)
     }
 
     /// Sends a request over the Unix socket.
@@ -140,11 +144,7 @@ impl Opened {
 
     /// Asks at nginx's door.
     pub(super) fn nginx(&self, key: &str, method: &str, uri: &str) -> Answer {
-        let bearer = format!("Bearer {key}");
-        self.get(
-            "/v1/auth/nginx",
-            &[("Authorization", &bearer), ("X-Original-Method", method), ("X-Original-URI", uri)],
-        )
+        self.send(&nginx(key, method, uri), "")
     }
 
     /// A key of the first project.
@@ -153,9 +153,56 @@ impl Opened {
     }
 }
 
+/// The real binary with its doors open.
+pub(super) struct Running {
+    pub(super) server: Server,
+    pub(super) address: SocketAddr,
+}
+
+impl Running {
+    /// Serves the installation of a directory, with these settings.
+    pub(super) fn with(data: &Path, settings: &[&str]) -> Self {
+        let mut command = keyrack(data);
+        let server = Server::try_start(command.arg("serve").args(settings).stderr(Stdio::null()));
+        let server = server.expect("the server did not start");
+        let doors = server.greeting.lines().find_map(|line| line.strip_prefix("Verifying at http://"));
+        Self { address: doors.unwrap().parse().unwrap(), server }
+    }
+
+    /// A key of the first project, whose admin asks for it.
+    pub(super) fn key(&self, admin: &str, body: &Value) -> (i64, String) {
+        let made = self.server.send("POST", "/api/client/keys", admin, Some(body), &[]).unwrap();
+        assert_eq!(made.status, 200, "{}", made.text);
+        let made = made.json();
+        (made["id"].as_i64().unwrap(), made["value"].as_str().unwrap().to_owned())
+    }
+
+    pub(super) fn verify(&self, question: &Value) -> Answer {
+        send(self.address, &head("POST", "/v1/verify", &[]), &question.to_string())
+    }
+
+    /// Asks at nginx's door.
+    pub(super) fn nginx(&self, key: &str) -> Answer {
+        send(self.address, &nginx(key, "GET", "/x"), "")
+    }
+}
+
+fn nginx(key: &str, method: &str, uri: &str) -> String {
+    let bearer = format!("Bearer {key}");
+    let fields = [("Authorization", bearer.as_str()), ("X-Original-Method", method), ("X-Original-URI", uri)];
+    head("GET", "/v1/auth/nginx", &fields)
+}
+
 pub(super) fn head(method: &str, target: &str, fields: &[(&str, &str)]) -> String {
     let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     format!("{method} {target} HTTP/1.1\r\nHost: keyrack.test\r\n{fields}")
+}
+
+/// Sends a request over TCP.
+fn send(address: SocketAddr, head: &str, body: &str) -> Answer {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    exchange(stream, head, body)
 }
 
 fn exchange(mut stream: impl Read + Write, head: &str, body: &str) -> Answer {

@@ -33,6 +33,7 @@ mod failover;
 mod flips;
 mod followers;
 mod gateways;
+mod grants;
 mod group_commit;
 mod half_done;
 mod heard;

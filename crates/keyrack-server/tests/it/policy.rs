@@ -157,3 +157,38 @@ async fn a_policy_that_was_tampered_with_is_no_reason_to_let_anybody_pass() {
         assert_eq!(verdict(&app, &secret, "/x"), "VALID", "{statement}");
     }
 }
+
+/// How many keys the numbers are listed of.
+const MOST_IDS: usize = 100;
+
+#[tokio::test]
+async fn of_many_keys_that_would_gain_something_the_first_are_listed_and_all_are_counted() {
+    let app = TestApp::new().await;
+    let mut ids = Vec::new();
+    for nth in 0..=MOST_IDS {
+        ids.push(app.create(json!({"name": nth.to_string(), "scope": "public"})).await.0);
+    }
+    app.create(json!({"name": "secret"})).await;
+    let gains = async |query: &str, paths: &[&str]| {
+        let reply = apply(&app, query, open(paths)).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        reply.json()["publishable_keys"].clone()
+    };
+    let gain = |version: u32, keys: usize, ids: &[i64], routes: &[&str]| {
+        let routes: Vec<_> = routes.iter().map(|path| format!("default: GET {path}")).collect();
+        json!({"policy_version": version, "keys": keys, "ids": ids, "would_gain": routes})
+    };
+    let cut = gain(0, MOST_IDS + 1, &ids[..MOST_IDS], &["/one"]);
+    assert_eq!(gains("?dry_run=true", &["/one"]).await, json!([cut]));
+    assert_eq!(gains("", &["/one"]).await, json!([cut]));
+
+    // Of each version so many, and those of one do not count among those of another.
+    let (later, _) = app.create(json!({"name": "later", "scope": "public"})).await;
+    let both = [gain(0, MOST_IDS + 1, &ids[..MOST_IDS], &["/one", "/two"]), gain(1, 1, &[later], &["/two"])];
+    assert_eq!(gains("?dry_run=true", &["/one", "/two"]).await, json!(both));
+
+    let first = ids.remove(0);
+    assert_eq!(app.call(("DELETE", &format!("/api/client/keys/{first}")), None).await.status, 200);
+    let whole = [gain(0, MOST_IDS, &ids, &["/one", "/two"]), gain(1, 1, &[later], &["/two"])];
+    assert_eq!(gains("?dry_run=true", &["/one", "/two"]).await, json!(whole), "so many are listed whole");
+}

@@ -12,7 +12,7 @@ use crate::wire::http2::speak;
 use super::{Answer, Opened, head, policy};
 
 /// Status and what says why.
-fn verdict(answer: &Answer) -> String {
+pub(super) fn verdict(answer: &Answer) -> String {
     let fields = ["x-keyrack-reason", "x-keyrack-status", "x-keyrack-detail", "retry-after", "www-authenticate"];
     let shown: Vec<_> = fields.iter().map(|name| answer.field(name).unwrap_or("-")).collect();
     assert_eq!(answer.field("cache-control"), Some("no-store"));

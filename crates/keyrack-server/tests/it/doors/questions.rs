@@ -96,6 +96,37 @@ async fn every_fault_of_a_question_is_named() {
     "#]].assert_eq(&table);
 }
 
+/// A list of a question's values in their order says the same to a lenient reader.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_is_an_object_with_no_field_twice() {
+    let doors = Opened::new().await;
+    let (_, key) = doors.key(json!({"name": "x"})).await;
+    let mut table = String::new();
+    for (door, body) in [
+        ("/v1/verify", format!(r#"["{key}"]"#)),
+        ("/v1/verify", format!(r#"["{key}", "GET", "/x", null, 1]"#)),
+        ("/v1/verify", format!(r#"{{"key": "{key}", "cost": 1, "cost": 0}}"#)),
+        ("/v1/verify/batch", format!(r#"[[{{"key": "{key}"}}]]"#)),
+        ("/v1/verify/batch", format!(r#"{{"requests": [["{key}"]]}}"#)),
+        ("/v1/verify/batch", format!(r#"{{"requests": [{{"key": "{key}"}}, ["{key}", "GET", "/x"]]}}"#)),
+        ("/v1/verify/batch", format!(r#"{{"requests": [{{"key": "{key}", "cost": 1, "cost": 0}}]}}"#)),
+        ("/v1/verify/batch", r#"{"requests": [], "requests": []}"#.to_owned()),
+    ] {
+        table += &faults(&doors.send(&head("POST", door, &[]), &body));
+    }
+    expect![[r#"
+        422 validation_failed body: must be one JSON object
+        422 validation_failed body: must be one JSON object
+        422 validation_failed cost: is there more than once
+        422 validation_failed body: must be one JSON object
+        422 validation_failed requests.0: must be an object
+        422 validation_failed requests.1: must be an object
+        400 parameter_invalid_format 
+        422 validation_failed requests: is there more than once
+    "#]]
+    .assert_eq(&table);
+}
+
 fn faults(answer: &super::Answer) -> String {
     let body = answer.json();
     let fault = |fault: &Value| format!("{}: {}", fault["param"].as_str().unwrap(), fault["message"].as_str().unwrap());

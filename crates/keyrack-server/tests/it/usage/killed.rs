@@ -2,7 +2,10 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use keyrack_server::usage::INTERVAL;
 use serde_json::{Value, json};
 
 use crate::server::{Server, init, keyrack};
@@ -46,10 +49,12 @@ impl Asked {
         reply.json()["totals"]["valid"].as_u64()
     }
 
-    /// Waits until so many are written, or the server is dead.
+    /// Waits until so many are written, or the server is dead. That takes one interval, and here many times as long for ever.
     fn wait_for(&self, admin: &str, id: i64, uses: u64) {
-        while self.written(admin, id).is_some_and(|written| written < uses) {
-            std::thread::sleep(std::time::Duration::from_millis(50));
+        let begun = Instant::now();
+        while let Some(written) = self.written(admin, id).filter(|written| *written < uses) {
+            assert!(begun.elapsed() < 30 * INTERVAL, "{written} of {uses} are written");
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 }
@@ -81,6 +86,34 @@ fn kill_9_loses_what_was_not_written_and_counts_nothing_twice() {
         assert!((written + 20..=written + 30 + round).contains(&found), "round {round}: {found} after {written}");
         written = found;
     }
+}
+
+/// What is written does not wait for a moment in which nothing is counted.
+#[test]
+fn uses_that_never_pause_are_written_and_lost_by_kill_9_only_since_then() {
+    let data = tempfile::tempdir().unwrap();
+    let (admin, id, value) = installed(data.path());
+    let mut asked = Asked::start(data.path(), None).unwrap();
+    let passed = AtomicU64::new(0);
+    let seen = std::thread::scope(|threads| {
+        let watching = threads.spawn(|| {
+            // Three times whatever was let pass until then, while more and more come.
+            for _ in 0..3 {
+                asked.wait_for(&admin, id, passed.load(Ordering::Relaxed) + 1);
+            }
+            asked.written(&admin, id).unwrap()
+        });
+        while !watching.is_finished() {
+            assert_eq!(asked.ask(&value, 1), 1);
+            passed.fetch_add(1, Ordering::Relaxed);
+        }
+        watching.join().unwrap()
+    });
+    asked.server.child.kill().unwrap();
+    drop(asked);
+    let found = Asked::start(data.path(), None).unwrap().written(&admin, id).unwrap();
+    let most = passed.load(Ordering::Relaxed);
+    assert!((seen..=most).contains(&found), "{found} of {most}, {seen} of which were written");
 }
 
 #[test]
