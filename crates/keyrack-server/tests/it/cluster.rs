@@ -168,16 +168,16 @@ impl Run {
                 thread::sleep(pause);
                 proxy.mend();
             }
-            // Between a commit and its answer.
-            4 if round % 12 == 4 => {
-                proxy.cut_at_next_commit();
-                thread::sleep(pause);
-            }
             4 => {
-                // In the middle of whatever is just being said.
-                proxy.cut_after(1 + 7_919 * round as i64 % 5_000);
-                thread::sleep(pause);
-                proxy.mend();
+                // One between a commit and its answer, another in the middle of whatever is just being said.
+                proxy.cut_at_next_commit();
+                let other = &proxies[(round + 1) % NODES];
+                for bytes in [1, 90, 1_500, 4_200] {
+                    other.cut_after(bytes);
+                    thread::sleep(pause / 3);
+                    other.mend();
+                    thread::sleep(pause / 6);
+                }
             }
             _ => {
                 // It stays so: the others have another time from here on.

@@ -154,3 +154,35 @@ async fn whatever_is_taken_away_is_so_everywhere_when_that_is_said_and_not_befor
         assert!(!two.all_passes_there().await, "{:?}", narrowing.call);
     }
 }
+
+/// What is narrower for other keys than those that the user's API is called with.
+#[tokio::test]
+async fn what_is_taken_away_from_keys_of_other_kinds_waits_too() {
+    let app = TestApp::shared().await;
+    let (member, _) = app.organization_key("member").await;
+    let (manager, _) = app.organization_key("admin").await;
+    let of_member = format!("/api/admin/projects/1/members/{member}");
+    assert_eq!(app.as_owner(("PUT", &of_member), Some(json!({"role": "admin"}))).await.status, 200);
+    let make = async |path: &str| {
+        let made = app.as_operator(("POST", path), Some(json!({"name": "made"}))).await;
+        format!("{path}/{}", made.json()["id"])
+    };
+    let operator_key = make("/api/operator/operator-keys").await;
+    let follower_key = make("/api/operator/follower-keys").await;
+    let system_key = make("/api/operator/projects/1/system-keys").await;
+    let (key, _) = app.create(json!({"name": "key"})).await;
+    let _silent = app.another_node().await;
+    let (owner, operator) = (app.first_keys.organization.expose(), app.first_keys.operator.expose());
+    for (caller, call, body) in [
+        (owner, ("PUT", of_member.clone()), Some(json!({"role": "support"}))),
+        (owner, ("PATCH", format!("/api/admin/organizations/api-keys/{manager}")), Some(json!({"role": "member"}))),
+        (owner, ("DELETE", format!("/api/admin/projects/1/keys/{key}")), None),
+        (operator, ("DELETE", operator_key), None),
+        (operator, ("DELETE", follower_key), None),
+        (operator, ("DELETE", system_key), None),
+    ] {
+        let done = app.call_with(caller, (call.0, &call.1), body, &[("Prefer", "wait=0")]).await;
+        let pending = done.json()["pending"].as_array().map_or(0, Vec::len);
+        assert_eq!((done.status, pending), (200, 1), "{call:?}: {}", done.text);
+    }
+}

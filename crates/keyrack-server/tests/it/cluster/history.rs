@@ -60,6 +60,8 @@ pub(crate) enum Wrong {
     Unrevoked,
     /// A change stands in the log before one that was made before it was asked for.
     OutOfOrder,
+    /// When everything is repaired, nodes do not say the same of a key, or one cannot tell.
+    Disagreement,
 }
 
 /// Everything that cannot be, with the number of the key. `made` says how often each key is there at the end; the events from `last` on
@@ -101,6 +103,10 @@ pub(crate) fn check(events: &[Event], made: &HashMap<usize, usize>, last: Instan
             let nobody_revoked = first_revoke.is_none_or(|revoke| verify.end < revoke);
             note(is_made && nobody_revoked && verify.outcome == Outcome::Denied, Wrong::LostCreate);
         }
+        let mut at_last = of(Asked::Verify).filter(|verify| verify.start >= last).map(|verify| verify.outcome);
+        let first = at_last.next();
+        let is_told = matches!(first, None | Some(Outcome::Accepted | Outcome::Denied));
+        note(!is_told || at_last.any(|outcome| Some(outcome) != first), Wrong::Disagreement);
         note(made.get(key).is_some_and(|made| *made > 1), Wrong::DoubleCreate);
         note(is_made && !is_revoked && first_revoke.is_none() && made.get(key) == Some(&0), Wrong::LostCreate);
     }
@@ -160,8 +166,8 @@ mod tests {
             (Verify, 0, Denied),
             (Verify, 1, Accepted),
             (Revoke, 0, MadeEverywhere),
-            (Verify, 1, Denied),
-            (Verify, 0, CannotTell),
+            (Verify, 1, CannotTell),
+            (Verify, 0, Denied),
         ];
         assert_eq!(judged(&good, 1), []);
         assert_eq!(judged(&[(Create, 0, Unknown), (Verify, 1, Denied)], 0), []);
@@ -172,12 +178,40 @@ mod tests {
         let here = [(Create, 0, Made), (Revoke, 2, Made), (Verify, 2, Accepted), (Verify, 2, Denied)];
         assert_eq!(judged(&here, 1), [Wrong::AcceptedWhereRevoked]);
         assert_eq!(judged(&[(Create, 0, Made), (Verify, 1, Denied)], 1), [Wrong::LostCreate]);
-        assert_eq!(judged(&[(Create, 0, Made), (Verify, 1, CannotTell)], 0), [Wrong::LostCreate]);
+        assert_eq!(
+            judged(&[(Create, 0, Made), (Verify, 1, CannotTell), (Verify, 1, Accepted)], 0),
+            [Wrong::LostCreate]
+        );
         assert_eq!(judged(&[(Create, 0, Made), (Verify, 1, Accepted)], 2), [Wrong::DoubleCreate]);
         let back =
             [(Create, 0, Made), (Revoke, 0, Made), (Verify, 1, Denied), (Verify, 1, Accepted), (Verify, 1, Denied)];
         assert_eq!(judged(&back, 1), [Wrong::Unrevoked]);
         assert_eq!(judged(&[(Create, 0, Made), (Revoke, 0, Made), (Verify, 1, Accepted)], 1), [Wrong::Unrevoked]);
+    }
+
+    /// Also of a revocation of which nobody knows whether it was made.
+    #[test]
+    fn nodes_that_do_not_agree_when_all_is_repaired_are_found() {
+        let zero = Instant::now();
+        let (last, later) = (zero + Duration::from_secs(2), zero + Duration::from_secs(3));
+        let event =
+            |asked, node, start, outcome| Event { asked, key: 1, node, position: None, start, end: later, outcome };
+        let told = |one, two| {
+            let events = [
+                event(Asked::Create, 0, zero, Outcome::Made),
+                event(Asked::Revoke, 0, zero + Duration::from_secs(1), Outcome::Unknown),
+                event(Asked::Verify, 0, last, one),
+                event(Asked::Verify, 1, last, two),
+            ];
+            check(&events, &HashMap::from([(1, 1)]), last)
+        };
+        for same in [Outcome::Accepted, Outcome::Denied] {
+            assert_eq!(told(same, same), []);
+        }
+        let wrong = [(Wrong::Disagreement, 1)];
+        assert_eq!(told(Outcome::Accepted, Outcome::Denied), wrong);
+        assert_eq!(told(Outcome::CannotTell, Outcome::CannotTell), wrong);
+        assert_eq!(told(Outcome::Denied, Outcome::CannotTell), wrong);
     }
 
     #[test]
