@@ -92,7 +92,7 @@ pub(crate) fn check(events: &[Event], made: &HashMap<usize, usize>, last: Instan
             };
             note(was_accepted && revokes().any(|revoke| said_here(&revoke)), Wrong::AcceptedWhereRevoked);
             let known_here = |revoke: &&Event| revoke.position.is_some() && revoke.position <= verify.position;
-            note(was_accepted && revokes().any(|revoke| known_here(revoke)), Wrong::AcceptedAtPosition);
+            note(was_accepted && revokes().any(known_here), Wrong::AcceptedAtPosition);
             note(was_accepted && is_revoked && verify.start >= last, Wrong::Unrevoked);
             let had_denied = |other: &&&Event| {
                 other.outcome == Outcome::Denied && other.node == verify.node && other.end < verify.start
