@@ -104,7 +104,7 @@ async fn permissions_that_are_none_are_refused_each_by_its_place() {
 }
 
 #[tokio::test]
-async fn limits_that_are_none_are_refused_each_by_its_field() {
+async fn what_is_no_list_of_limits_is_refused_as_such() {
     let (app, id) = app().await;
     let nine: Vec<_> = (0..9).map(|nth| json!({"name": nth.to_string(), "limit": 1, "period": "1d"})).collect();
     let mut table = String::new();
@@ -119,6 +119,36 @@ async fn limits_that_are_none_are_refused_each_by_its_field() {
         ("no period", without("period")),
         ("a field more", with("window", 1)),
         ("one name twice", json!([limit(), {"name": "r", "limit": 6, "period": "day"}])),
+    ] {
+        table += &format!("{what:<20} {}\n", refused(&app, id, "limits", &value).await);
+    }
+    expect![[r#"
+        null                 422 limits: must be a list
+        a word               422 limits: must be a list
+        an object            422 limits: must be a list
+        nine                 422 limits: must have at most 8 entries
+        of another type      422 limits.0: SHAPE; limits.1: SHAPE; limits.2: SHAPE; limits.3: SHAPE
+        no name              422 limits.0: SHAPE
+        no limit             422 limits.0: SHAPE
+        no period            422 limits.0: SHAPE
+        a field more         422 limits.0: SHAPE
+        one name twice       422 limits.1.name: is the name of another limit
+    "#]]
+    .assert_eq(&table);
+    let most = json!({"name": "x".repeat(64), "limit": 1_000_000_000_000_u64, "period": "31d"});
+    for good in
+        [json!([]), json!(nine[1..]), json!([most]), json!([limit(), {"name": "s", "limit": 5, "period": "1m"}])]
+    {
+        let made = app.call(("POST", KEYS), Some(json!({"name": "x", "limits": good}))).await;
+        assert_eq!(made.status, 200, "{}", made.text);
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_cannot_be_kept_is_refused_by_its_field() {
+    let (app, id) = app().await;
+    let mut table = String::new();
+    for (what, value) in [
         ("name of nothing", with("name", "")),
         ("name in capitals", with("name", "R")),
         ("name too long", with("name", "x".repeat(65))),
@@ -150,16 +180,6 @@ async fn limits_that_are_none_are_refused_each_by_its_field() {
         table += &format!("{what:<20} {}\n", refused(&app, id, "limits", &value).await);
     }
     expect![[r#"
-        null                 422 limits: must be a list
-        a word               422 limits: must be a list
-        an object            422 limits: must be a list
-        nine                 422 limits: must have at most 8 entries
-        of another type      422 limits.0: SHAPE; limits.1: SHAPE; limits.2: SHAPE; limits.3: SHAPE
-        no name              422 limits.0: SHAPE
-        no limit             422 limits.0: SHAPE
-        no period            422 limits.0: SHAPE
-        a field more         422 limits.0: SHAPE
-        one name twice       422 limits.1.name: is the name of another limit
         name of nothing      422 limits.0.name: must be 1 to 64 characters of a-z, 0-9, - and _
         name in capitals     422 limits.0.name: must be 1 to 64 characters of a-z, 0-9, - and _
         name too long        422 limits.0.name: must be 1 to 64 characters of a-z, 0-9, - and _
@@ -186,13 +206,6 @@ async fn limits_that_are_none_are_refused_each_by_its_field() {
         all at once          422 limits.0.period: must be 1s to 31d in whole seconds (s), minutes (m), hours (h) or days (d), or day or month; limits.1.limit: must be from 1 to 1000000000000; limits.2: SHAPE
     "#]]
     .assert_eq(&table);
-    let most = json!({"name": "x".repeat(64), "limit": 1_000_000_000_000_u64, "period": "31d"});
-    for good in
-        [json!([]), json!(nine[1..]), json!([most]), json!([limit(), {"name": "s", "limit": 5, "period": "1m"}])]
-    {
-        let made = app.call(("POST", KEYS), Some(json!({"name": "x", "limits": good}))).await;
-        assert_eq!(made.status, 200, "{}", made.text);
-    }
 }
 
 /// One reader of JSON takes the first of two fields of one name and another the last, so this one takes neither, at any depth.
