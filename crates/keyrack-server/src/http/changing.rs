@@ -309,7 +309,7 @@ where
         // One that was in the way of others goes by itself; in the end, with nobody beside it.
         let begun = match MOST_ATTEMPTS - left {
             0 => app.store.begin_beside(need).await,
-            ..ATTEMPTS_BESIDE_OTHERS => app.store.begin(need).await,
+            1..ATTEMPTS_BESIDE_OTHERS => app.store.begin(need).await,
             _ => app.store.begin_alone(need).await,
         };
         left -= 1;

@@ -42,6 +42,8 @@ async fn until_counts_from_the_change() {
         |reply: &Reply| reply.json()["pending"][0]["until"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let first = until(&revoke(&app, id, "wait=0").await);
     app.advance_seconds(3_600);
+    // This one has a heartbeat.
+    assert_eq!(app.as_operator(("GET", "/api/operator/nodes"), None).await.status, 200);
     let second = until(&revoke(&app, next, "wait=0").await);
     assert_eq!(second.duration_since(first).as_secs(), 3_600);
 }
