@@ -197,8 +197,8 @@ where
     };
     to_the_end(async move {
         let by = caller.by();
-        // Nothing was committed for a while: whoever wants a key dead does not wait until that is certain.
-        if app.store.is_out_of_touch()
+        // Whoever wants a key dead does not wait for what will not come.
+        if app.store.cannot_hear().await
             && let Some(reply) = without_database(&app, target, &by)?
         {
             return Ok(reply);

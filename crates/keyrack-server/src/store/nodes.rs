@@ -247,6 +247,11 @@ impl Store {
         self.is_shared() && (index.is_fit(now).is_err() || index.staleness(now).is_some())
     }
 
+    /// Whether nothing was heard of a shared store for longer than should be, and nothing can be at this moment.
+    pub async fn cannot_hear(self: &Arc<Self>) -> bool {
+        self.is_out_of_touch() && self.look(self.clock.uptime(), SHORTEST_LOOK).await.is_err()
+    }
+
     /// A list whose reading began after a moment. Where others write to the store it is one that a heartbeat read, and committed.
     async fn list_since(&self, moment: Uptime) -> Result<Vec<Beat>, StoreError> {
         let mut heart = self.membership.heart.lock().await;

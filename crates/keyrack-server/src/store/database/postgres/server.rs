@@ -77,6 +77,11 @@ impl Server {
         if config.get_hosts().is_empty() {
             return Err(ServerUrlError("it names no host".to_owned()));
         }
+        // What is behind it would be shown as a host.
+        if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
+            let reason = "there is more than one @ in it: in a password it is written %40";
+            return Err(ServerUrlError(reason.to_owned()));
+        }
         let is_encrypted = wanted.is_encrypted.unwrap_or_else(|| !config.get_hosts().iter().all(is_this_one));
         config.ssl_mode(if is_encrypted { SslMode::Require } else { SslMode::Disable });
         let tls =
@@ -296,6 +301,14 @@ mod tests {
         assert!(!commits(b"SWARNING\0VWARNING\0C01000\0Mnot at the standby\0\0").await);
         assert!(!commits(b"SWARNUNG\0VWARNING\0C01000\0Mnicht beim Standby\0\0").await);
         assert!(!commits(b"SWARNUNG\0C01000\0Mnicht beim Standby\0\0").await);
+    }
+
+    #[test]
+    fn what_is_in_a_password_is_never_taken_for_a_host() {
+        let refused = Server::parse("postgres://k:secret@tail@db/k").unwrap_err().to_string();
+        assert!(refused.contains("%40") && !refused.contains("tail"), "{refused}");
+        let server = Server::parse("postgres://k:secret%40tail@db:5433/k?sslmode=disable").unwrap();
+        assert_eq!(server.shown(), "k at db");
     }
 
     #[test]
