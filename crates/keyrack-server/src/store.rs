@@ -69,6 +69,8 @@ pub const DATABASE_FILE: &str = "keyrack.db";
 
 /// Connections for lists.
 const READERS: u32 = 4;
+/// How long a process that stops waits for what is to be kept.
+const CLOSING: std::time::Duration = std::time::Duration::from_secs(2);
 /// Connections for what is quickly found, so that lists do not hold it up.
 const FINDERS: u32 = 2;
 
@@ -218,11 +220,12 @@ impl Store {
 
     /// Closes the database, so that nothing is left in the write-ahead log.
     pub async fn close(&self) {
-        self.keep_deaths().await.ok();
         self.readers.close().await;
         self.finders.close().await;
         self.pinger.close().await;
         self.writer.lock().await.close().await;
+        // Whatever the last change was; a disk that hangs holds nobody up.
+        tokio::time::timeout(CLOSING, self.keep_deaths()).await.ok();
     }
 }
 

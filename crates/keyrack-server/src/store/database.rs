@@ -67,6 +67,14 @@ impl Connection {
         }
     }
 
+    /// From here on heartbeats go over it.
+    pub(super) const fn carry_heartbeats(&mut self) {
+        match self {
+            Self::Sqlite(_) | Self::PooledSqlite(_) => {}
+            Self::Postgres(session) => session.carry_heartbeats(),
+        }
+    }
+
     /// Whether the other side is known to be gone.
     pub(super) fn is_broken(&self) -> bool {
         match self {

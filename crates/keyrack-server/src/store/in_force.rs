@@ -147,14 +147,15 @@ impl InForce {
     pub(super) fn reset<'e>(&self, effect: &'e Effect) -> Result<Option<(&'e KeyDigest, KeyId)>, StoreError> {
         let Effect::Key(digest, KeyChange::Put(record)) = effect else { return self.apply(effect).map(|()| None) };
         self.verifier.index().reset(digest, &self.with_tier(record))?;
-        Ok((!self.lets_pass(digest)).then_some((digest, record.id)))
+        Ok(self.verifier.index().id_of_live(digest).is_none().then_some((digest, record.id)))
     }
 
     /// Brings a row into force that others wrote. A key that has died stays dead, and is given back: its row does not know it.
     pub(super) fn follow<'e>(&self, effect: &'e Effect) -> Result<Option<(&'e KeyDigest, KeyId)>, StoreError> {
         self.apply(effect)?;
         let Effect::Key(digest, KeyChange::Put(record)) = effect else { return Ok(None) };
-        let has_died = !self.lets_pass(digest) && !self.verifier.index().is_withdrawn(digest);
+        let index = self.verifier.index();
+        let has_died = index.id_of_live(digest).is_none() && !index.is_withdrawn(digest);
         Ok(has_died.then_some((digest, record.id)))
     }
 
@@ -165,7 +166,8 @@ impl InForce {
             Effect::Key(digest, KeyChange::Put(record)) => {
                 let put = KeyChange::Put(self.with_tier(record));
                 index.apply(digest, &put)?;
-                if let KeyChange::Put(record) = &put {
+                // Whoever follows does not know that it is dead here.
+                if let (KeyChange::Put(record), Some(_)) = (&put, index.id_of_live(digest)) {
                     self.feed.add(|| News::of_key(digest, record));
                 }
             }

@@ -70,7 +70,7 @@ impl Store {
     /// With `anew`, which is for all keys that live, it does not matter what was known of them.
     async fn load_rows(&self, mut anew: Option<Living>) -> Result<Loaded, StoreError> {
         let mut followed = self.followed.lock().await;
-        let mut proof = if anew.is_some() { Some(self.prove().await?) } else { None };
+        let mut proof = if anew.is_some() { Some(self.prove(false).await?) } else { None };
         let mut snapshot = self.readers.snapshot().await?;
         let head = sql::head_of_snapshot(&mut snapshot).await?.ok_or_else(no_head)?;
         if let Some(proof) = &mut proof {

@@ -25,7 +25,7 @@ use crate::root_key::MacKey;
 const FILE: &str = "revocations";
 
 /// A key that is dead, and who said so.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Death {
     /// By what the index finds it. A database that has lost changes may give its number to another key.
     digest: String,
@@ -149,6 +149,7 @@ impl Journal {
     /// Forgets what the database has now; what came meanwhile stays.
     fn remove(&self, done: &[Death]) -> io::Result<()> {
         let mut open = self.deaths();
+        let done: HashSet<&Death> = done.iter().collect();
         open.retain(|death| !done.contains(death));
         if open.is_empty() && self.path.exists() {
             File::create(&self.path)?.sync_all()?;
@@ -216,21 +217,33 @@ impl Store {
 
     /// Commits what comes into the journal, and keeps what dies, for as long as it is polled. Apart from the heartbeat, which must not wait for a turn.
     pub async fn deliver(self: &std::sync::Arc<Self>) {
-        let (mut are_kept, mut is_well) = (true, true);
+        tokio::join!(self.commit_all(), self.keep_all());
+    }
+
+    async fn commit_all(self: &std::sync::Arc<Self>) {
+        let mut is_well = true;
         loop {
             tokio::time::sleep(HEARTBEAT).await;
-            let kept = self.keep_deaths().await;
-            if let Err(error) = &kept
-                && are_kept
-            {
-                tracing::warn!(%error, "which keys died cannot be kept beside the database yet");
-            }
-            are_kept = kept.is_ok();
             let outcome = self.commit_journal().await;
             if let Err(error) = &outcome
                 && is_well
             {
                 tracing::warn!(%error, "revocations that were made without the database cannot be committed yet");
+            }
+            is_well = outcome.is_ok();
+        }
+    }
+
+    /// Apart from what is committed, which may take long.
+    async fn keep_all(&self) {
+        let mut is_well = true;
+        loop {
+            tokio::time::sleep(HEARTBEAT).await;
+            let outcome = self.keep_deaths().await;
+            if let Err(error) = &outcome
+                && is_well
+            {
+                tracing::warn!(%error, "which keys died cannot be kept beside the database yet");
             }
             is_well = outcome.is_ok();
         }

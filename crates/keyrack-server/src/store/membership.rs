@@ -151,6 +151,8 @@ impl Membership {
     /// The database has lost what it had, and so perhaps nodes from the list: those that were on it are waited for all the same.
     pub(super) fn lose_the_list(&self) {
         let others = std::mem::take(&mut *self.seen()).into_iter().filter(|(id, _)| *id != self.id);
+        // How far they had come says nothing of the log that there is now.
+        let others = others.map(|(id, (beat, since))| (id, (Beat { seq: 0, ..beat }, since)));
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).extend(others);
     }
 
@@ -189,7 +191,10 @@ impl Membership {
 
     /// The nodes that were on the newest list, for when there is none.
     pub(super) fn known(&self, now: Uptime) -> Vec<Node> {
-        self.seen().values().map(|(beat, since)| self.node(beat.clone(), *since, now)).collect()
+        let node = |(beat, since): &(Beat, Uptime)| self.node(beat.clone(), *since, now);
+        let mut known: Vec<_> = self.seen().values().map(node).collect();
+        known.extend(self.lost.lock().unwrap_or_else(PoisonError::into_inner).values().map(node));
+        known
     }
 
     fn node(&self, beat: Beat, since: Uptime, now: Uptime) -> Node {
@@ -240,3 +245,28 @@ impl Node {
 
 #[cfg(test)]
 mod simulation;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::OsRandom;
+
+    #[test]
+    fn a_node_of_a_list_that_is_lost_is_waited_for_until_it_cannot_answer_any_more() {
+        let members = Membership::new(Duration::from_secs(60), Path::new("."), &OsRandom);
+        let other = Beat { id: "node_other".to_owned(), seq: 100, ..members.own_beat(7) };
+        let second = |seconds: u64| Uptime(seconds * 1_000_000);
+        assert!(members.judge(vec![other.clone()], second(0))[0].is_done_with(90, Duration::ZERO));
+        members.lose_the_list();
+        for judged in [members.judge(Vec::new(), second(62)), members.known(second(62))] {
+            let [lost] = judged.as_slice() else { panic!("{judged:?}") };
+            let is_done = lost.is_done_with(90, Duration::ZERO);
+            assert_eq!((&lost.beat.id, is_done), (&other.id, false), "what it had come to was in another log");
+        }
+        assert_eq!(members.judge(Vec::new(), second(64)), [], "its lease is over");
+        members.judge(vec![other.clone()], second(65));
+        members.lose_the_list();
+        let listed = members.judge(vec![Beat { beats: 9, ..other }], second(66));
+        assert!(listed.len() == 1 && listed[0].is_done_with(90, Duration::ZERO), "it is on the new one");
+    }
+}

@@ -41,6 +41,7 @@ impl Store {
             Some(connection) => connection,
             None => {
                 let mut connection = self.database.open_for_writing().await?;
+                connection.carry_heartbeats();
                 connection.listen().await?;
                 connection
             }
@@ -48,17 +49,14 @@ impl Store {
         let began = self.clock.uptime();
         members.begin_beat();
         connection.begin_write().await?;
-        let caught_up = self.catch_up(&mut connection).await;
-        if let Err(error @ StoreError::Damaged { .. }) = &caught_up {
-            // It may be a former primary that nobody stopped: that still answers whoever reads, and commits nothing.
-            sql::beat(&mut connection, &members.own_beat(0)).await?;
-            connection.commit(Others::NeedNotKnow).await?;
-            tracing::error!(%error, "the store is not the one that was followed: nothing is answered before it is loaded anew");
-            heart.is_astray = true;
-            members.lose_the_list();
-            self.verifier.index().distrust();
-        }
-        let beat = members.own_beat(caught_up?);
+        let seq = match self.catch_up(&mut connection).await {
+            Err(error @ StoreError::Damaged { .. }) => {
+                drop(connection);
+                return Err(self.go_astray(heart, error).await);
+            }
+            caught_up => caught_up?,
+        };
+        let beat = members.own_beat(seq);
         let was_listed = sql::beat(&mut connection, &beat).await?;
         let list = sql::nodes(&mut connection).await?;
         connection.commit(Others::NeedNotKnow).await?;
@@ -75,17 +73,35 @@ impl Store {
         Ok(())
     }
 
-    /// Commits a heartbeat that says nothing: what can be written to is the store. To read from it proves nothing, as a former primary that
-    /// nobody stopped can still be read.
+    /// The log does not go on from where it was followed, if this is the store: it may be a former primary that nobody stopped, which still
+    /// answers whoever reads, and commits nothing. Gives what the heartbeat failed with.
+    async fn go_astray(&self, heart: &mut Heart, error: StoreError) -> StoreError {
+        if let Err(unproven) = self.prove(true).await {
+            return unproven;
+        }
+        tracing::error!(%error, "the store is not the one that was followed: nothing is answered before it is loaded anew");
+        heart.is_astray = true;
+        self.membership.lose_the_list();
+        self.verifier.index().distrust();
+        error
+    }
+
+    /// Commits a heartbeat that says nothing: what can be written to is the store. To read from it proves nothing. A node that `answers`
+    /// nothing goes off the list with it, so that nobody waits for it.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(super) async fn prove(&self) -> Result<Proof, StoreError> {
+    pub(super) async fn prove(&self, answers: bool) -> Result<Proof, StoreError> {
         let mut connection = self.database.open_for_writing().await?;
+        connection.carry_heartbeats();
         self.membership.begin_beat();
         connection.begin_write().await?;
         let head = sql::audit_head(&mut connection).await?.ok_or_else(no_head)?;
-        sql::beat(&mut connection, &self.membership.own_beat(0)).await?;
+        let beat = self.membership.own_beat(0);
+        sql::beat(&mut connection, &beat).await?;
+        if !answers {
+            sql::leave(&mut connection, &beat.id).await?;
+        }
         connection.commit(Others::NeedNotKnow).await?;
         Ok(Proof { connection, head })
     }

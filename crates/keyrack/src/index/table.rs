@@ -59,8 +59,8 @@ enum Versions {
 pub(super) struct Books {
     tenants: Tenants,
     lines: LinesTaken,
-    /// Keys that are out of force and have not died, by the words they are found by, with the version that they had.
-    withdrawn: HashMap<[u64; 2], u32>,
+    /// Keys that are out of force and have not died, as they were, by the words they are found by.
+    withdrawn: HashMap<[u64; 2], KeyRecord>,
 }
 
 impl Books {
@@ -210,7 +210,7 @@ impl Table {
                 self.kill(books, record);
             }
             (Some((_, record)), KeyChange::Put(put)) => match books.withdrawn.get(&words) {
-                Some(version) if *version <= put.version => self.bring_back(books, (words, record), put)?,
+                Some(before) if before.version <= put.version => self.bring_back(books, (words, record), put)?,
                 Some(_) => {}
                 None => self.replace(books, record, put, Versions::OnlyNewer)?,
             },
@@ -218,7 +218,9 @@ impl Table {
                 self.insert(words, *id, None, |_dead| Ok(()))?;
             }
             (None, KeyChange::Put(put)) => {
-                self.insert(words, put.id, Some(put), |record| self.grant(books, record, put))?;
+                self.insert(words, put.id, Some(put), |record| {
+                    self.grant(books, record, (&LimitPlan::default(), put))
+                })?;
             }
         }
         Ok(())
@@ -252,15 +254,22 @@ impl Table {
         if record.id() != put.id || !record.is_owned_as(put.holder) {
             return Err(ApplyError::IdentityChanged { known: record.id(), claimed: put.id });
         }
-        self.grant(books, record, put)?;
+        // What was counted for its limits stays counted.
+        let limits = books.withdrawn.get(&words).map(|before| before.limits.clone()).unwrap_or_default();
+        self.grant(books, record, (&limits, put))?;
         books.withdrawn.remove(&words);
         Ok(())
     }
 
     /// Makes a record live that is not.
-    fn grant(&self, books: &mut Books, record: Record<'_>, put: &KeyRecord) -> Result<(), ApplyError> {
+    fn grant(
+        &self,
+        books: &mut Books,
+        record: Record<'_>,
+        (limits, put): (&LimitPlan, &KeyRecord),
+    ) -> Result<(), ApplyError> {
         let slot = self.grants.take(&mut books.tenants, Grant::of(put))?;
-        let with_cells = self.move_cells(&mut books.lines, record, &LimitPlan::default(), &put.limits);
+        let with_cells = self.move_cells(&mut books.lines, record, limits, &put.limits);
         if with_cells.is_err() {
             self.grants.give_back(&mut books.tenants, slot);
         }

@@ -132,6 +132,10 @@ fn what_is_only_out_of_force_comes_back_and_what_was_revoked_does_not() {
         };
         assert_eq!(found(i), expected);
     }
+    assert_eq!(index.withdraw_where(|key| key.id == KeyId(1)), 1);
+    assert_eq!(index.revoke_where(|key| key.id == KeyId(1)).len(), 1, "also while it is out of force");
+    put(1, 9, ProjectRole::Admin).unwrap();
+    assert_eq!(found(1), Lookup::Dead(KeyId(1)));
     // Put in as it is, whichever version it had, and only as the same key.
     assert_eq!(index.withdraw_where(|key| key.id == KeyId(4)), 1);
     let other = KeyRecord::new(KeyId(4), 3, Holder::Operator);

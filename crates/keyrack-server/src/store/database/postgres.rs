@@ -55,6 +55,8 @@ pub struct Session {
     is_broken: AtomicBool,
     /// Set when a statement failed: the server would roll back where it is told to commit, and call that a success.
     has_failed: bool,
+    /// Whether heartbeats go over it.
+    carries_heartbeats: bool,
     /// How long an answer may take; as long as it does if there is none.
     deadline: Option<Duration>,
 }
@@ -68,6 +70,11 @@ impl Session {
     /// Ends that.
     pub(super) const fn be_impatient(&mut self) {
         self.deadline = Some(ANSWER_DEADLINE);
+    }
+
+    /// From here on heartbeats go over it.
+    pub(super) const fn carry_heartbeats(&mut self) {
+        self.carries_heartbeats = true;
     }
 
     /// Whether it cannot be used again. After a failover a former primary may still answer whoever reads from it.
@@ -179,9 +186,9 @@ impl Session {
             if error.is_outage() {
                 self.is_broken.store(true, Ordering::Relaxed);
             }
-            // It may be held by one that waits for a standby which does not come: the next connection is to another host, if there is one
-            // that can be written to.
-            if error.meaning() == Meaning::Busy {
+            // What a heartbeat needs is held for no longer than a statement, unless by one that waits for a standby which does not come: the
+            // next connection is to another host, if there is one that can be written to.
+            if error.meaning() == Meaning::Busy && self.carries_heartbeats {
                 let (hosts, host) = &self.at;
                 hosts.put_last(*host);
             }

@@ -216,7 +216,15 @@ where
         let warning = Arc::clone(&warning);
         poll_fn(move |context| poll_messages(&mut connection, (&warning, &hint), context))
     });
-    Session { client, at, warning, is_broken: false.into(), has_failed: false, deadline: Some(ANSWER_DEADLINE) }
+    Session {
+        client,
+        at,
+        warning,
+        is_broken: false.into(),
+        has_failed: false,
+        carries_heartbeats: false,
+        deadline: Some(ANSWER_DEADLINE),
+    }
 }
 
 /// Messages come in order: a warning is noted before the answer that it belongs to is handed on.
