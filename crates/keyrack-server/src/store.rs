@@ -33,6 +33,7 @@ mod writing;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 
 use keyrack::{Index, Limit, Verifier};
 use tokio::sync::Mutex;
@@ -69,10 +70,10 @@ pub const DATABASE_FILE: &str = "keyrack.db";
 
 /// Connections for lists.
 const READERS: u32 = 4;
-/// How long a process that stops waits for what is to be kept.
-const CLOSING: std::time::Duration = std::time::Duration::from_secs(2);
 /// Connections for what is quickly found, so that lists do not hold it up.
 const FINDERS: u32 = 2;
+/// How long a process that stops waits for what is to be kept.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// The store of one installation.
 pub struct Store {

@@ -217,36 +217,14 @@ impl Store {
 
     /// Commits what comes into the journal, and keeps what dies, for as long as it is polled. Apart from the heartbeat, which must not wait for a turn.
     pub async fn deliver(self: &std::sync::Arc<Self>) {
-        tokio::join!(self.commit_all(), self.keep_all());
-    }
-
-    async fn commit_all(self: &std::sync::Arc<Self>) {
-        let mut is_well = true;
-        loop {
-            tokio::time::sleep(HEARTBEAT).await;
-            let outcome = self.commit_journal().await;
-            if let Err(error) = &outcome
-                && is_well
-            {
-                tracing::warn!(%error, "revocations that were made without the database cannot be committed yet");
-            }
-            is_well = outcome.is_ok();
-        }
-    }
-
-    /// Apart from what is committed, which may take long.
-    async fn keep_all(&self) {
-        let mut is_well = true;
-        loop {
-            tokio::time::sleep(HEARTBEAT).await;
-            let outcome = self.keep_deaths().await;
-            if let Err(error) = &outcome
-                && is_well
-            {
-                tracing::warn!(%error, "which keys died cannot be kept beside the database yet");
-            }
-            is_well = outcome.is_ok();
-        }
+        // Apart from each other: to commit may take long.
+        tokio::join!(
+            again_and_again(
+                || self.commit_journal(),
+                "revocations that were made without the database cannot be committed yet"
+            ),
+            again_and_again(|| self.keep_deaths(), "which keys died cannot be kept beside the database yet"),
+        );
     }
 
     /// Commits what is in the journal, each by itself: one that cannot be, because its row is damaged, must not hold up the others.
@@ -285,6 +263,25 @@ impl Store {
             return Err(error);
         }
         writing.commit().await.map(|_seq| ())
+    }
+}
+
+/// Does something four times a second; says so when it begins to fail.
+async fn again_and_again<E, F>(work: impl Fn() -> F, trouble: &'static str)
+where
+    E: std::fmt::Display,
+    F: Future<Output = Result<(), E>>,
+{
+    let mut is_well = true;
+    loop {
+        tokio::time::sleep(HEARTBEAT).await;
+        let outcome = work().await;
+        if let Err(error) = &outcome
+            && is_well
+        {
+            tracing::warn!(%error, "{trouble}");
+        }
+        is_well = outcome.is_ok();
     }
 }
 

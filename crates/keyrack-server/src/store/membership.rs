@@ -148,12 +148,16 @@ impl Membership {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn lost(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The database has lost what it had, and so perhaps nodes from the list: those that were on it are waited for all the same.
     pub(super) fn lose_the_list(&self) {
         let others = std::mem::take(&mut *self.seen()).into_iter().filter(|(id, _)| *id != self.id);
         // How far they had come says nothing of the log that there is now.
         let others = others.map(|(id, (beat, since))| (id, (Beat { seq: 0, ..beat }, since)));
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner).extend(others);
+        self.lost().extend(others);
     }
 
     /// What this node says of itself in the heartbeat that it has begun.
@@ -180,7 +184,7 @@ impl Membership {
             self.node(beat, known.1, now)
         };
         let mut nodes: Vec<_> = list.into_iter().map(&mut node).collect();
-        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lost = self.lost();
         lost.retain(|id, (beat, since)| {
             let is_listed = nodes.iter().any(|node| node.beat.id == *id);
             !is_listed && self.node(beat.clone(), *since, now).lease() != Lease::Expired
@@ -193,7 +197,7 @@ impl Membership {
     pub(super) fn known(&self, now: Uptime) -> Vec<Node> {
         let node = |(beat, since): &(Beat, Uptime)| self.node(beat.clone(), *since, now);
         let mut known: Vec<_> = self.seen().values().map(node).collect();
-        known.extend(self.lost.lock().unwrap_or_else(PoisonError::into_inner).values().map(node));
+        known.extend(self.lost().values().map(node));
         known
     }
 

@@ -1,5 +1,6 @@
 //! A PostgreSQL whose synchronous standby is away: reads work, and no commit ends.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,6 +48,15 @@ impl Drop for Postgres {
     }
 }
 
+/// A node on it, and its admin key.
+fn serve(data: &Path, postgres: &Postgres, args: &[&str]) -> (Server, String) {
+    let mut command = keyrack(data);
+    command.args(["--database-url", &postgres.url]).args(args).arg("serve");
+    let server = Server::try_start(command.stderr(Stdio::null())).unwrap();
+    let admin = server.greeting.split_whitespace().find(|word| word.starts_with("sk_")).unwrap().to_owned();
+    (server, admin)
+}
+
 const AWAY: [&str; 2] = ["ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"];
 const BACK: [&str; 2] = ["ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"];
 /// Somebody who will not wait any longer ends the wait of every session.
@@ -56,10 +66,7 @@ const GIVE_UP: &str = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE
 fn a_commit_that_the_standby_does_not_have_is_neither_a_success_nor_a_lease() {
     let postgres = Postgres::start();
     let data = tempfile::tempdir().unwrap();
-    let mut command = keyrack(data.path());
-    command.args(["--database-url", &postgres.url, "--strict", "serve"]);
-    let server = Server::try_start(command.stderr(Stdio::null())).unwrap();
-    let admin = server.greeting.split_whitespace().find(|word| word.starts_with("sk_")).unwrap().to_owned();
+    let (server, admin) = serve(data.path(), &postgres, &["--strict"]);
     let door = server.greeting.lines().find_map(|line| line.strip_prefix("Verifying at ")).unwrap().to_owned();
     let verify = || {
         let body = json!({"key": admin}).to_string();
@@ -120,10 +127,7 @@ fn a_commit_that_the_standby_does_not_have_is_neither_a_success_nor_a_lease() {
 fn keys_are_revoked_one_after_the_other_while_no_commit_ends() {
     let postgres = Postgres::start();
     let data = tempfile::tempdir().unwrap();
-    let mut command = keyrack(data.path());
-    command.args(["--database-url", &postgres.url, "serve"]);
-    let server = Server::try_start(command.stderr(Stdio::null())).unwrap();
-    let admin = server.greeting.split_whitespace().find(|word| word.starts_with("sk_")).unwrap().to_owned();
+    let (server, admin) = serve(data.path(), &postgres, &[]);
     let made: Vec<_> = (0..3)
         .map(|number| {
             let body = json!({"name": format!("key {number}"), "role": "admin"});
@@ -151,10 +155,7 @@ fn keys_are_revoked_one_after_the_other_while_no_commit_ends() {
 fn a_session_that_may_only_read_is_not_used_again() {
     let postgres = Postgres::start();
     let data = tempfile::tempdir().unwrap();
-    let mut command = keyrack(data.path());
-    command.args(["--database-url", &postgres.url, "serve"]);
-    let server = Server::try_start(command.stderr(Stdio::null())).unwrap();
-    let admin = server.greeting.split_whitespace().find(|word| word.starts_with("sk_")).unwrap().to_owned();
+    let (server, admin) = serve(data.path(), &postgres, &[]);
     let create = || server.send("POST", "/api/client/keys", &admin, Some(&json!({"name": "key"})), &[]).unwrap();
     assert_eq!(create().status, 200);
     // From here on the sessions that there are may only read, and new ones may write.

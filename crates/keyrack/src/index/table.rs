@@ -399,19 +399,6 @@ impl Table {
         Ok(())
     }
 
-    /// Every live key with the words it is found by, until `each` has had enough. One that comes in meanwhile may be missing.
-    pub(super) fn for_each_live(&self, mut each: impl FnMut([u64; 2], KeyRecord) -> bool) {
-        for slot in self.entries() {
-            let entry = slot.load(Ordering::Acquire);
-            let Some(record) = lower(entry).checked_sub(1).and_then(|number| self.record(number)) else { continue };
-            let Some((version, grant)) = self.read(record) else { continue };
-            let Some(whole) = grant.as_deref().map(|grant| record.whole(version, grant)) else { continue };
-            if !each(record.words(upper(entry)), whole) {
-                return;
-            }
-        }
-    }
-
     /// The organizations that are suspended.
     pub(super) fn suspended(&self) -> Vec<OrganizationId> {
         self.suspended.load().to_vec()
