@@ -5,7 +5,7 @@ use keyrack::policy::{Document, Least, MOST_METHOD_BYTES, MOST_METHODS, NamedPol
 use keyrack::{ProjectRole, UnknownWord};
 use serde_json::{Map, Value};
 
-use crate::secrets::{NO_KEY, holds_a_key};
+use crate::secrets::{NO_KEY, holds_a_key_in_lower_case};
 
 /// What kind of thing is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +124,8 @@ impl Reader {
             Some(_) => self.invalid(inside(&at, "public"), "must be true or false"),
         }
         if let Some(permission) = fields.get("permission").filter(|permission| !permission.is_null()) {
-            rule.permission = self.text(&at, "permission", Some(permission)).map(str::to_owned);
+            let permission = self.text(&at, "permission", Some(permission));
+            rule.permission = permission.filter(|it| self.holds_no_key(&at, "permission", it)).map(str::to_owned);
         }
         if let (Some(methods), Some(path)) = (methods, path) {
             (rule.methods, rule.path) = (methods, path.to_owned());
@@ -201,8 +202,9 @@ impl Reader {
         }
     }
 
+    /// Neither as it is, nor in the lower case that some fields are in.
     fn holds_no_key(&mut self, at: &str, field: &str, text: &str) -> bool {
-        let holds_one = holds_a_key(text);
+        let holds_one = holds_a_key_in_lower_case(text);
         if holds_one {
             self.invalid(inside(at, field), NO_KEY);
         }
@@ -289,11 +291,13 @@ mod tests {
     fn a_key_is_not_repeated() {
         let key = keyrack::ApiKey::generate(keyrack::KeyKind::Secret, &[1; keyrack::ApiKey::RANDOM_BYTES]);
         let path = format!("/{}", key.expose());
-        let rule = json!({"methods": ["GET", key.expose()], "path": path, "role": "support"});
+        let permission = format!("{}:read", key.expose().to_lowercase());
+        let rule = json!({"methods": ["GET", key.expose()], "path": path, "role": "support", "permission": permission});
         let document =
             json!({"policies": [{"name": "default", "read": "none", "write": "none", "rules": [rule, rule]}]});
         let faults = read(&document).unwrap_err();
-        assert_eq!(faults.len(), 4);
-        assert!(faults.iter().all(|fault| !format!("{fault:?}").contains(key.expose())));
+        assert_eq!(faults.len(), 6);
+        let said = format!("{faults:?}");
+        assert!(!said.contains(key.expose()) && !said.contains(&key.expose().to_lowercase()), "{said}");
     }
 }
