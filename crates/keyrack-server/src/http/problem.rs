@@ -352,6 +352,9 @@ impl From<StoreError> for Problem {
             StoreError::OutcomeUnknown(_) => Self::unavailable(
                 "The change may or may not have been made. Send it again, with the same Idempotency-Key if it had one.",
             ),
+            StoreError::Astray { .. } => Self::unavailable(
+                "The store is not as it was known here, and it is being found out what holds. Try again.",
+            ),
             StoreError::Unavailable(_) => {
                 Self::unavailable("The store is not available; nothing was changed. Try again.")
             }

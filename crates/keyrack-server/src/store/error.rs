@@ -35,6 +35,13 @@ pub enum StoreError {
         /// What was found.
         what: String,
     },
+    /// The log of changes does not go on from where this process followed it: a database that has lost changes, or one that was replaced.
+    /// What holds is found out by the next heartbeat.
+    #[error("the log of changes does not go on from change {seq}")]
+    Astray {
+        /// How far it was followed.
+        seq: i64,
+    },
     /// The journal of this node cannot be read.
     #[error(
         "{} cannot be read; it holds revocations that the database may not have, and without it their keys would live again",
@@ -84,6 +91,7 @@ impl StoreError {
             | Self::IndexFull
             | Self::Conflict
             | Self::Damaged { .. }
+            | Self::Astray { .. }
             | Self::Journal { .. }
             | Self::ForeignRootKey
             | Self::NewerSchema { .. }
@@ -101,6 +109,7 @@ impl StoreError {
             | Self::Busy
             | Self::OutcomeUnknown(_)
             | Self::Damaged { .. }
+            | Self::Astray { .. }
             | Self::Journal { .. }
             | Self::ForeignRootKey
             | Self::NewerSchema { .. }

@@ -1,9 +1,9 @@
 //! Following the log of changes: what this process did not do itself comes into force from there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::database::Connection;
-use super::{Store, StoreError, no_head, sql};
+use super::{Effect, Store, StoreError, sql};
 use crate::audit::{Link, NO_HASH};
 use crate::kept::{Kind, Reference};
 use crate::policies::AppliedPolicy;
@@ -30,14 +30,14 @@ impl Store {
     /// Brings everything into force that was committed since the last time; says how far the log is in force then.
     ///
     /// # Errors
-    /// [`StoreError`] if it cannot be read; [`StoreError::Damaged`] if the log does not go on from where it was.
+    /// [`StoreError`] if it cannot be read; [`StoreError::Astray`] if the log does not go on from where it was.
     pub(super) async fn catch_up(&self, on: &mut Connection) -> Result<i64, StoreError> {
         let mut followed = self.followed.lock().await;
         // Asked for while nothing else comes into force here, so that it is not older than what is.
         match sql::audit_head(on).await? {
             Some(head) => self.follow_to(on, &mut followed, &head).await,
             None if followed.seq == 0 => Ok(0),
-            None => Err(no_head()),
+            None => Err(StoreError::Astray { seq: followed.seq }),
         }
     }
 
@@ -55,12 +55,12 @@ impl Store {
         head: &sql::Head,
     ) -> Result<i64, StoreError> {
         if followed.seq > head.seq || followed.seq == head.seq && followed.hash != head.hash {
-            return Err(not_going_on(followed.seq));
+            return Err(StoreError::Astray { seq: followed.seq });
         }
         while followed.seq < head.seq {
             let links = sql::links_behind(on, followed.seq, ENTRIES_AT_A_TIME).await?;
             check_chain(followed, &links)?;
-            let newest = links.last().ok_or_else(|| not_going_on(followed.seq))?;
+            let newest = links.last().ok_or_else(|| StoreError::Astray { seq: followed.seq })?;
             let newest = Followed { seq: newest.seq, hash: newest.hash.clone() };
             self.apply_targets(on, &links).await?;
             self.verifier.index().set_position(newest.seq);
@@ -78,64 +78,69 @@ impl Store {
         }
     }
 
-    /// Brings into force what the targets of entries are now: that may be newer than the entries, never older. What only a newer program
-    /// knows has no effect here.
+    /// Brings into force what the targets of entries are now, in the order of the entries: that may be newer than the entries, never older.
+    /// What only a newer program knows has no effect here.
     async fn apply_targets(&self, on: &mut Connection, links: &[Link]) -> Result<(), StoreError> {
-        let mut targets: BTreeMap<Kind, Vec<i64>> = BTreeMap::new();
+        let (mut targets, mut ids) = (Vec::new(), BTreeMap::<Kind, BTreeSet<i64>>::new());
         for link in links {
             match link.target {
-                Some(Reference { kind, id }) => targets.entry(kind).or_default().push(id),
+                Some(target @ Reference { kind, id }) if ids.entry(kind).or_default().insert(id) => {
+                    targets.push(target)
+                }
+                Some(_known) => {}
                 None => tracing::warn!(seq = link.seq, "a newer program changed something that this one does not know"),
             }
         }
-        for (kind, mut ids) in targets {
-            ids.sort_unstable();
-            ids.dedup();
+        let mut rows = HashMap::new();
+        for (kind, ids) in ids {
+            let ids: Vec<_> = ids.into_iter().collect();
             match kind {
-                Kind::Key => self.apply_a::<StoredKey>(on, &ids).await?,
-                Kind::Organization => self.apply_a::<Organization>(on, &ids).await?,
-                Kind::Project => self.apply_a::<Project>(on, &ids).await?,
-                Kind::Member => self.apply_a::<Member>(on, &ids).await?,
-                Kind::Policy => self.apply_a::<AppliedPolicy>(on, &ids).await?,
+                Kind::Key => self.read_targets::<StoredKey>(on, &ids, &mut rows).await?,
+                Kind::Organization => self.read_targets::<Organization>(on, &ids, &mut rows).await?,
+                Kind::Project => self.read_targets::<Project>(on, &ids, &mut rows).await?,
+                Kind::Member => self.read_targets::<Member>(on, &ids, &mut rows).await?,
+                Kind::Policy => self.read_targets::<AppliedPolicy>(on, &ids, &mut rows).await?,
             }
         }
-        Ok(())
+        targets.into_iter().try_for_each(|target| self.apply_target(target, rows.remove(&target)))
     }
 
-    async fn apply_a<K: sql::Table>(&self, on: &mut Connection, ids: &[i64]) -> Result<(), StoreError> {
-        let mut missing: Vec<i64> = ids.to_vec();
+    /// What rows mean for the state in force, if they can be used.
+    async fn read_targets<K: sql::Table>(
+        &self,
+        on: &mut Connection,
+        ids: &[i64],
+        rows: &mut HashMap<Reference, Result<Effect, StoreError>>,
+    ) -> Result<(), StoreError> {
         sql::for_each_of::<K>(on, ids, |row| {
-            let reference = sql::reference::<K>(row);
-            missing.retain(|id| Some(*id) != reference.map(|reference| reference.id));
-            let applied = self.row_keys.authentic::<K>(row).and_then(|found| {
-                let effect = found.effect();
+            let effect = self.row_keys.authentic::<K>(row).map(|found| found.effect());
+            // A row without a number is not found, and so refused.
+            rows.extend(sql::reference::<K>(row).map(|reference| (reference, effect)));
+            Ok(())
+        })
+        .await
+    }
+
+    /// What cannot be used is refused as it would be at a start; the others must not wait for it.
+    fn apply_target(&self, target: Reference, row: Option<Result<Effect, StoreError>>) -> Result<(), StoreError> {
+        match row {
+            Some(Ok(effect)) => {
                 if let Some((digest, key)) = self.in_force.follow(&effect)? {
                     tracing::error!(%key, "the database has lost a revocation; it is made again");
                     self.remember_deaths(&[(*digest, key)]);
                 }
-                Ok(())
-            });
-            match (applied, reference) {
-                // Refused as it would be at a start; the others must not wait for it.
-                (Err(error @ StoreError::Damaged { .. }), Some(reference)) => {
-                    tracing::error!(%error, "refused a damaged row");
-                    self.in_force.refuse(reference);
-                    Ok(())
-                }
-                (applied, _) => applied,
+                return Ok(());
             }
-        })
-        .await?;
-        for id in missing {
-            tracing::error!(kind = K::KIND.as_str(), id, "what the log speaks of has no row; it is refused");
-            self.in_force.refuse(Reference { kind: K::KIND, id });
+            Some(Err(error @ StoreError::Damaged { .. })) => tracing::error!(%error, "refused a damaged row"),
+            Some(Err(error)) => return Err(error),
+            None => {
+                let (kind, id) = (target.kind.as_str(), target.id);
+                tracing::error!(kind, id, "what the log speaks of has no row; it is refused");
+            }
         }
+        self.in_force.refuse(target);
         Ok(())
     }
-}
-
-fn not_going_on(seq: i64) -> StoreError {
-    StoreError::Damaged { what: format!("the log of changes does not go on from change {seq}") }
 }
 
 /// Every entry has the number after the one before, and its hash.
@@ -143,7 +148,7 @@ fn check_chain(followed: &Followed, links: &[Link]) -> Result<(), StoreError> {
     let (mut seq, mut hash) = (followed.seq, followed.hash.as_slice());
     for link in links {
         if link.seq != seq + 1 || !link.is_chained_to(hash) {
-            return Err(not_going_on(seq));
+            return Err(StoreError::Astray { seq });
         }
         (seq, hash) = (link.seq, &link.hash);
     }

@@ -105,7 +105,12 @@ impl Store {
         let is_usable = match &outcome {
             Ok(_) => true,
             // The log says what was committed: it is read on a new connection.
-            Err(StoreError::OutcomeUnknown(_) | StoreError::Damaged { .. } | StoreError::IndexFull) => false,
+            Err(
+                StoreError::OutcomeUnknown(_)
+                | StoreError::Damaged { .. }
+                | StoreError::Astray { .. }
+                | StoreError::IndexFull,
+            ) => false,
             Err(_) => on.roll_back().await.is_ok(),
         };
         group.tell(&outcome);
@@ -127,6 +132,7 @@ impl Store {
             | StoreError::Busy
             | StoreError::OutcomeUnknown(_)
             | StoreError::Damaged { .. }
+            | StoreError::Astray { .. }
             | StoreError::Journal { .. }
             | StoreError::ForeignRootKey
             | StoreError::NewerSchema { .. }
@@ -217,6 +223,7 @@ impl StoreError {
             | Self::Busy
             | Self::Unavailable(_)
             | Self::Damaged { .. }
+            | Self::Astray { .. }
             | Self::NewerSchema { .. }
             | Self::Journal { .. }
             | Self::ForeignRootKey

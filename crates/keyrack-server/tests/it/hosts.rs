@@ -174,6 +174,9 @@ fn a_former_primary_that_nobody_stopped_is_not_believed() {
     }
     pair.make_two_of_them();
     let after = create("after");
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::copy(data.path().join("root.key"), elsewhere.path().join("root.key")).unwrap();
+    let other = serve(elsewhere.path(), &pair.primary);
 
     let door = server.greeting.lines().find_map(|line| line.strip_prefix("Verifying at ")).unwrap();
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
@@ -188,8 +191,13 @@ fn a_former_primary_that_nobody_stopped_is_not_believed() {
         assert_eq!(verify(), 200, "after {:?}", silent.elapsed());
         thread::sleep(Duration::from_millis(50));
     }
+    // A key that neither this node nor the former primary has heard of: whoever wants it dead must not be told that there is none.
+    let made = other.send("POST", KEYS, &admin, Some(&json!({"name": "leaked"})), &[]).unwrap().json();
+    let revoked = server.send("DELETE", &format!("{KEYS}/{}", made["id"]), &admin, None, &[]).unwrap();
+    assert_eq!(revoked.status, 503, "{}", revoked.text);
     proxy.mend();
     let mended = Instant::now();
+    drop(other);
     let create_again = || server.send("POST", KEYS, &admin, Some(&json!({"name": "again"})), &[]).unwrap().status;
     while create_again() != 200 {
         assert!(mended.elapsed() < Duration::from_secs(30), "it does not find its way back");
