@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use keyrack::Verifier;
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::limits::{Limiter, Limits};
@@ -15,6 +16,9 @@ use crate::replies::Replies;
 use crate::root_key::RootKey;
 use crate::store::Store;
 use crate::usage::Usage;
+
+/// So many snapshots are told at once: each takes a thread for as long as its follower takes to read it.
+const MOST_SNAPSHOTS: usize = 16;
 
 /// The parts of a running installation.
 pub struct App {
@@ -30,6 +34,8 @@ pub struct App {
     pub under_way: Mutex<HashSet<[u8; 32]>>,
     /// Whose lists are being read.
     pub list_turns: ListTurns,
+    /// Room for those who are told everything there is.
+    pub snapshots: Arc<Semaphore>,
     /// How many changes were refused since the process started; each has its line in the log.
     pub refused_changes: AtomicU64,
     /// How often keys and addresses have called.
@@ -63,6 +69,7 @@ impl App {
             cursors: Cursors::new(root_key.derive("keyrack cursor v1")),
             under_way: Mutex::default(),
             list_turns: ListTurns::default(),
+            snapshots: Arc::new(Semaphore::new(MOST_SNAPSHOTS)),
             refused_changes: AtomicU64::new(0),
             limiter: Limiter::new(limits),
             usage: Arc::new(usage),

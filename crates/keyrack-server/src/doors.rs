@@ -159,3 +159,26 @@ impl Service for Doors {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use keyrack::{Index, Lease};
+
+    use super::*;
+
+    #[test]
+    fn the_clocks_are_read_behind_every_question_where_a_lease_may_be_over() {
+        let doors = Doors::new(
+            Arc::new(Verifier::new(Index::with_capacity(0))),
+            TrustedProxies::parse("127.0.0.1").unwrap(),
+            LimitHeaders::X,
+            String::new(),
+        );
+        assert!(!doors.must_know_the_time(), "what is this process's own cannot be old");
+        let until = Duration::from_secs(1);
+        doors.verifier.index().renew(Lease { heard: Duration::ZERO, fresh_until: until, trusted_until: until });
+        assert!(doors.must_know_the_time());
+    }
+}

@@ -11,6 +11,7 @@ use axum_server::accept::Accept;
 use keyrack::{Index, Verifier};
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::app::App;
 use crate::clock::SystemClock;
@@ -36,6 +37,8 @@ const WRITE_DEADLINE_MS: u32 = 30_000;
 const STOP_DEADLINE: Duration = Duration::from_secs(25);
 /// Longest that the last uses may take to be written when the process stops.
 const LAST_USES_DEADLINE: Duration = Duration::from_secs(10);
+/// How long something rests that a fault of its own has ended.
+const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Why an installation could not be opened or served.
@@ -298,15 +301,13 @@ pub async fn run(
     let doors = wire::start(places.doors, wire_settings(config), Arc::new(doors)).map_err(ServeError::Doors)?;
     let handle = Handle::new();
     let usage = Arc::clone(&app.usage);
-    let housekeeping = tokio::spawn(keep_house(Arc::clone(&store), Arc::clone(&usage)));
-    let following = tokio::spawn({
-        let store = Arc::clone(&store);
-        async move { tokio::join!(store.follow(), store.deliver()) }
-    });
-    let writing_usage = tokio::spawn({
+    let housekeeping = keep_at("housekeeping", &store, {
         let usage = Arc::clone(&usage);
-        async move { usage.run().await }
+        move |store| keep_house(store, Arc::clone(&usage))
     });
+    let following = keep_at("following the store", &store, |store| async move { store.follow().await });
+    let delivering = keep_at("delivering revocations", &store, |store| async move { store.deliver().await });
+    let writing_usage = keep_at("writing down uses", &usage, |usage| async move { usage.run().await });
     if let Some(listener) = places.metrics {
         let watched = Watched { store: Arc::clone(&store), clock: Arc::new(SystemClock) };
         tokio::spawn(watch(listener, watched, handle.clone()));
@@ -337,12 +338,32 @@ pub async fn run(
     writing_usage.abort();
     write_last_uses(&usage).await;
     following.abort();
+    delivering.abort();
     if let Err(error) = store.leave().await {
         tracing::warn!(%error, "the other nodes were not told; they wait until the lease of this one is over");
     }
     store.close().await;
     tracing::info!("stopped");
     served.map_err(ServeError::Serve)
+}
+
+/// Has something done for as long as the process serves: if a fault of its own ends it, it begins again.
+fn keep_at<T, F>(what: &'static str, on: &Arc<T>, work: impl Fn(Arc<T>) -> F + Send + 'static) -> JoinHandle<()>
+where
+    T: Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let on = Arc::clone(on);
+    tokio::spawn(async move {
+        loop {
+            // Ended with this one.
+            let mut task = JoinSet::new();
+            task.spawn(work(Arc::clone(&on)));
+            let Some(Err(fault)) = task.join_next().await else { return };
+            tracing::error!(%fault, "{what} ended by a fault of its own, and begins again");
+            tokio::time::sleep(PAUSE_AFTER_FAULT).await;
+        }
+    })
 }
 
 /// Sets up a connection that was accepted. What is read has its deadlines in the server; what is written has this one: a
@@ -400,4 +421,30 @@ async fn forget_old_replies(store: &Arc<Store>) -> Result<(), StoreError> {
         tracing::info!(forgotten, "forgot replies older than a day");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    #[expect(clippy::panic, reason = "it is what is to be survived")]
+    async fn what_a_fault_ends_begins_again_until_it_is_told_to_stop() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let working = keep_at("the test", &begun, |begun| async move {
+            if begun.fetch_add(1, Ordering::Relaxed) < 2 {
+                panic!("a fault");
+            }
+            std::future::pending().await
+        });
+        tokio::time::sleep(PAUSE_AFTER_FAULT * 5).await;
+        assert_eq!(begun.load(Ordering::Relaxed), 3);
+        assert_eq!(Arc::strong_count(&begun), 3);
+        working.abort();
+        working.await.unwrap_err();
+        tokio::time::sleep(PAUSE_AFTER_FAULT).await;
+        assert_eq!(Arc::strong_count(&begun), 1, "what it did has ended too");
+    }
 }

@@ -86,11 +86,16 @@ fn is_an_origin(origin: &str) -> bool {
     origin == "null" || (1..=255).contains(&host.len()) && host.bytes().all(fits)
 }
 
+/// Reads what is sent. That it is UTF-8 is found out once, and not for every text in it.
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    serde_json::from_str(std::str::from_utf8(bytes).ok()?).ok()
+}
+
 /// Reads a question.
 pub(super) fn question(bytes: &[u8]) -> Result<Question<'_>, Problem> {
-    match serde_json::from_slice(bytes) {
-        Ok(AsObject(question)) if Question::ask(&question).is_some() => Ok(question),
-        Ok(AsObject(_)) | Err(_) => Err(faults(bytes)),
+    match read(bytes) {
+        Some(AsObject(question)) if Question::ask(&question).is_some() => Ok(question),
+        Some(AsObject(_)) | None => Err(faults(bytes)),
     }
 }
 
@@ -138,13 +143,13 @@ fn look_at(fields: &mut Fields, prefix: &str) {
 
 /// Reads a batch of questions.
 pub(super) fn questions(bytes: &[u8]) -> Result<Vec<Question<'_>>, Problem> {
-    match serde_json::from_slice(bytes) {
-        Ok(AsObject(Questions { requests }))
+    match read(bytes) {
+        Some(AsObject(Questions { requests }))
             if requests.len() <= MOST_AT_ONCE && requests.iter().all(|AsObject(question)| question.ask().is_some()) =>
         {
             Ok(requests.into_iter().map(|AsObject(question)| question).collect())
         }
-        Ok(AsObject(_)) | Err(_) => Err(faults_of_many(bytes)),
+        Some(AsObject(_)) | None => Err(faults_of_many(bytes)),
     }
 }
 

@@ -10,6 +10,8 @@ use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use keyrack::feed::{Ask, Line};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use super::body;
 use super::caller::{As, Caller, Follower};
@@ -22,12 +24,25 @@ use crate::replies::ReplyBody;
 /// A snapshot is sent in pieces of about this size, and no more than a few are made ahead.
 const PIECE: usize = 64 << 10;
 const PIECES_AHEAD: usize = 4;
+/// Longest that a follower may take nothing of it.
+const PIECE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a follower waits until others have read theirs.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(5);
+/// How soon it is worth asking again for who found no room, in seconds.
+const ASK_AGAIN: u32 = 5;
 
 /// Everything there is to know at first, as lines of JSON. Not a part of the described API: both sides come from one version of Keyrack.
 pub(super) async fn snapshot(State(app): State<Arc<App>>, As(_caller, _): As<Follower>) -> Result<Response, Problem> {
+    let room = Arc::clone(&app.snapshots).acquire_owned();
+    let Ok(Ok(room)) = timeout(SNAPSHOT_WAIT, room).await else {
+        let message = "Too many followers are reading everything there is at this moment. Try again.";
+        return Err(Problem::unavailable(message).retry_after(ASK_AGAIN));
+    };
     let is_newest = app.store.is_newest().await;
     let (pieces, mut received) = tokio::sync::mpsc::channel::<Bytes>(PIECES_AHEAD);
+    let runtime = Handle::current();
     tokio::task::spawn_blocking(move || {
+        let _room = room;
         let mut piece = Vec::with_capacity(PIECE);
         app.store.tell_everything(is_newest, |line| {
             piece.extend_from_slice(&to_json(line));
@@ -36,8 +51,9 @@ pub(super) async fn snapshot(State(app): State<Arc<App>>, As(_caller, _): As<Fol
             if piece.len() < PIECE && !is_last {
                 return true;
             }
-            // Who is gone wants no more.
-            pieces.blocking_send(Bytes::from(std::mem::take(&mut piece))).is_ok()
+            // Who is gone, or reads nothing, wants no more.
+            let sending = pieces.send(Bytes::from(std::mem::take(&mut piece)));
+            matches!(runtime.block_on(timeout(PIECE_PATIENCE, sending)), Ok(Ok(())))
         });
     });
     let stream =
@@ -54,6 +70,11 @@ pub(super) async fn news(
     request: Request,
 ) -> Result<Response, Problem> {
     let (id, ask) = asked(&caller, request).await?;
+    if !app.store.has_room_for_follower(&id) {
+        let message = "Too many processes follow with this key. Those that are gone make room when their leases are over; for more, issue \
+                       another follower key.";
+        return Err(Problem::new(Code::RateLimited, message).retry_after(ASK_AGAIN));
+    }
     let stale_limit = Duration::from_millis(ask.stale_ms.unsigned_abs());
     let told = app.store.tell_news(id, &ask.cursor, stale_limit, (ask.asked, ask.version)).await?;
     Ok(respond(ReplyBody { status: 200, body: to_json(&told) }))

@@ -79,6 +79,11 @@ impl Store {
         Ok(Told { cursor: Some(self.cursor(seq, behind)), seq, news, lease })
     }
 
+    /// Whether a follower is on the list, or there is room on it for another of its key.
+    pub fn has_room_for_follower(&self, id: &str) -> bool {
+        self.membership.has_room_for(id)
+    }
+
     /// Takes a follower off the list that answers nothing any more.
     ///
     /// # Errors

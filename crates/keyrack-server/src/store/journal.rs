@@ -6,16 +6,17 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keyrack::feed::{digest_of, hex_of};
 use keyrack::{KeyChange, KeyDigest, KeyId, KeyRecord};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 use super::in_force::Effect;
 use super::writing::By;
 use super::{Effective, HEARTBEAT};
-use super::{Need, Store, StoreError};
+use super::{Need, Store, StoreError, Writing};
 use crate::actor::{Actor, ActorKind};
 use crate::canonical::Canonical;
 use crate::data_dir::sync_parent;
@@ -23,6 +24,8 @@ use crate::keys;
 use crate::root_key::MacKey;
 
 const FILE: &str = "revocations";
+/// So many are committed at once: as many as share a transaction.
+const DELIVERED_AT_ONCE: usize = 64;
 
 /// A key that is dead, and who said so.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -216,7 +219,7 @@ impl Store {
     }
 
     /// Commits what comes into the journal, and keeps what dies, for as long as it is polled. Apart from the heartbeat, which must not wait for a turn.
-    pub async fn deliver(self: &std::sync::Arc<Self>) {
+    pub async fn deliver(self: &Arc<Self>) {
         // Apart from each other: to commit may take long.
         tokio::join!(
             again_and_again(
@@ -227,22 +230,27 @@ impl Store {
         );
     }
 
-    /// Commits what is in the journal, each by itself: one that cannot be, because its row is damaged, must not hold up the others.
+    /// Commits what is in the journal, many at once, each by itself: one that cannot be, because its row is damaged, must not hold up the
+    /// others.
     ///
     /// # Errors
     /// [`StoreError`]; what is left is tried again then.
-    async fn commit_journal(self: &std::sync::Arc<Self>) -> Result<(), StoreError> {
+    async fn commit_journal(self: &Arc<Self>) -> Result<(), StoreError> {
         let (mut done, mut outcome) = (Vec::new(), Ok(()));
-        for death in self.journal.open() {
-            match self.commit_death(&death).await {
-                Ok(()) => done.push(death),
-                Err(error) => {
-                    let is_outage = error.is_outage();
-                    outcome = Err(error);
-                    if is_outage {
-                        break;
-                    }
+        for deaths in self.journal.open().chunks(DELIVERED_AT_ONCE) {
+            let mut committing = JoinSet::new();
+            for death in deaths.iter().cloned() {
+                let store = Arc::clone(self);
+                committing.spawn(async move { store.commit_death(&death).await.map(|()| death) });
+            }
+            for committed in committing.join_all().await {
+                match committed {
+                    Ok(death) => done.push(death),
+                    Err(error) => outcome = Err(error),
                 }
+            }
+            if outcome.as_ref().is_err_and(StoreError::is_outage) {
+                break;
             }
         }
         if !done.is_empty() {
@@ -255,8 +263,14 @@ impl Store {
         outcome
     }
 
-    async fn commit_death(self: &std::sync::Arc<Self>, death: &Death) -> Result<(), StoreError> {
-        let mut writing = self.begin(Need::Revocation).await?;
+    async fn commit_death(self: &Arc<Self>, death: &Death) -> Result<(), StoreError> {
+        match self.write_death(self.begin_beside(Need::Revocation).await?, death).await {
+            Err(StoreError::Conflict) => self.write_death(self.begin(Need::Revocation).await?, death).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn write_death(&self, mut writing: Writing, death: &Death) -> Result<(), StoreError> {
         let is_it = |digest: &KeyDigest| death.is_of(digest);
         if let Err(error) = keys::revoke_again(&mut writing, KeyId(death.key), is_it, &death.by()).await {
             writing.abandon().await?;

@@ -26,6 +26,9 @@ pub const LEASE: Duration = Duration::from_secs(2);
 /// How often it is renewed.
 pub const HEARTBEAT: Duration = Duration::from_millis(250);
 
+/// So many processes may follow with one key: whoever holds one must not make everybody wait for a list without end.
+const MOST_FOLLOWERS_OF_A_KEY: usize = 1_000;
+
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beat {
@@ -193,6 +196,13 @@ impl Membership {
         nodes
     }
 
+    /// Whether a follower was on the newest list, or others of its key left room for it there.
+    pub(super) fn has_room_for(&self, follower: &str) -> bool {
+        let key_of = |id: &str| id.rsplit_once('_').map(|(key, _name)| key.to_owned());
+        let (seen, key) = (self.seen(), key_of(follower));
+        seen.contains_key(follower) || seen.keys().filter(|id| key_of(id) == key).count() < MOST_FOLLOWERS_OF_A_KEY
+    }
+
     /// The nodes that were on the newest list, for when there is none.
     pub(super) fn known(&self, now: Uptime) -> Vec<Node> {
         let node = |(beat, since): &(Beat, Uptime)| self.node(beat.clone(), *since, now);
@@ -254,6 +264,20 @@ mod simulation;
 mod tests {
     use super::*;
     use crate::random::OsRandom;
+
+    #[test]
+    fn the_processes_of_one_key_leave_room_for_those_of_others() {
+        let members = Membership::new(Duration::from_secs(60), Path::new("."), &OsRandom);
+        let follower = |key, number| Beat { id: format!("follower_{key}_{number}"), ..members.own_beat(1) };
+        let mut list: Vec<_> = (1..MOST_FOLLOWERS_OF_A_KEY).map(|number| follower(7, number)).collect();
+        members.judge(list.clone(), Uptime(0));
+        assert!(members.has_room_for("follower_7_new"));
+        list.push(follower(7, 0));
+        members.judge(list, Uptime(0));
+        assert!(!members.has_room_for("follower_7_new"));
+        assert!(members.has_room_for("follower_7_0"), "it is listed");
+        assert!(members.has_room_for("follower_77_new") && members.has_room_for("follower_8_new"));
+    }
 
     #[test]
     fn a_node_of_a_list_that_is_lost_is_waited_for_until_it_cannot_answer_any_more() {

@@ -50,7 +50,7 @@ impl Store {
         members.begin_beat();
         connection.begin_write().await?;
         let seq = match self.catch_up(&mut connection).await {
-            Err(error @ StoreError::Damaged { .. }) => {
+            Err(error @ (StoreError::Astray { .. } | StoreError::Damaged { .. })) => {
                 drop(connection);
                 return Err(self.go_astray(heart, error).await);
             }
@@ -112,10 +112,12 @@ impl Store {
     /// [`StoreError`].
     pub async fn join(&self) -> Result<(), StoreError> {
         if self.is_shared() {
-            match former::replace(&self.membership.data_dir, &self.membership.id) {
-                Ok(Some(former)) => self.strike(&former).await?,
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "the next start will not know which node this was"),
+            let unreadable = |error| tracing::warn!(%error, "which node the last process was cannot be read");
+            if let Some(former) = former::last(&self.membership.data_dir).map_err(unreadable).ok().flatten() {
+                self.strike(&former).await?;
+            }
+            if let Err(error) = former::note(&self.membership.data_dir, &self.membership.id) {
+                tracing::warn!(%error, "the next start will not know which node this was");
             }
             let mut heart = self.membership.heart.lock().await;
             // The first lists this node, the second is its lease.

@@ -21,6 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use crate::app::TestApp;
 use crate::database::new_schema;
 use crate::server::{KEYRACK, Reply, Server, free_port, plenty_of_calls};
 
@@ -348,4 +349,40 @@ fn the_example_lets_a_key_in_until_it_is_revoked() {
     let revoked = server.call("DELETE", &format!("{KEYS}/{id}"), &server.admin, None).json();
     assert_eq!(revoked["effective"], "all");
     assert_eq!(ask().0, StatusCode::UNAUTHORIZED);
+}
+
+/// Whoever holds a follower key cannot make everybody wait for a list without end.
+#[test]
+fn a_key_that_as_many_follow_with_as_there_is_room_for_lets_no_other_follow() {
+    let server = Installation::new(Some(tokio::runtime::Runtime::new().unwrap().block_on(new_schema())), None);
+    let ((crowded, crowded_key), (_, other_key)) = (server.follower_key(), server.follower_key());
+    let rows = format!(
+        "INSERT INTO nodes (id, seq, beats, stale_ms, version) \
+         SELECT 'follower_{crowded}_' || lpad(CAST(n AS TEXT), 8, 'a'), 0, 1, 60000, '0.1.0' FROM generate_series(1, 1000) AS n"
+    );
+    let url = server.database.clone().unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute(&rows).await.unwrap();
+    });
+    assert!(soon(|| server.followers().len() == 1_000), "the server has seen the list");
+    let refused = server.follow(&crowded_key).start().err().unwrap().to_string();
+    assert!(refused.contains("status 429. Too many processes follow with this key."), "{refused}");
+    assert!(server.follow(&other_key).start().is_ok(), "there is room for those of another key");
+}
+
+/// Each takes a thread for as long as its follower takes to read it.
+#[tokio::test]
+async fn who_finds_no_room_among_those_who_load_everything_is_told_to_come_again() {
+    let app = TestApp::new().await;
+    let made = app.as_operator(("POST", FOLLOWER_KEYS), Some(json!({"name": "service"}))).await.json();
+    let key = made["value"].as_str().unwrap();
+    let all = app.app.snapshots.available_permits() as u32;
+    let taken = Arc::clone(&app.app.snapshots).acquire_many_owned(all).await.unwrap();
+    let refused = app.call_with(key, ("GET", keyrack::feed::SNAPSHOT), None, &[]).await;
+    assert_eq!((refused.status, refused.headers["retry-after"].to_str().unwrap()), (503, "5"), "{}", refused.text);
+    drop(taken);
+    assert_eq!(app.call_with(key, ("GET", keyrack::feed::SNAPSHOT), None, &[]).await.status, 200);
+    assert!(soon(|| app.app.snapshots.available_permits() as u32 == all), "the room is given back");
 }

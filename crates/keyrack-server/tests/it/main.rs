@@ -43,6 +43,7 @@ mod isolation;
 mod journey;
 mod limits;
 mod listing;
+mod loading;
 mod members;
 mod methods;
 mod metrics;

@@ -5,6 +5,7 @@ mod log;
 use std::time::Duration;
 
 use keyrack::KeyId;
+use keyrack::feed::Line;
 use keyrack_server::actor::Actor;
 use keyrack_server::app::App;
 use keyrack_server::store::{By, Store};
@@ -25,6 +26,18 @@ impl Node {
             503 => None,
             other => panic!("{other}"),
         }
+    }
+
+    /// Where a follower is that has just been told everything.
+    fn cursor(&self) -> String {
+        let mut cursor = String::new();
+        self.app.store.tell_everything(true, |line| {
+            if let Line::Begin { cursor: begin, .. } = line {
+                cursor.clone_from(begin);
+            }
+            true
+        });
+        cursor
     }
 
     /// Follows the store until the test ends.
@@ -137,6 +150,47 @@ async fn a_node_that_says_to_a_change_that_there_is_no_such_key_does_not_let_it_
         let passes = other.lets_pass(value).await;
         assert_eq!((gone.status, passes), (404, Some(false)), "change {number}: {}", gone.text);
     }
+}
+
+/// Somebody else's long change holds the place in the log: whoever wants a key dead waits for it, and is not sent away.
+#[tokio::test]
+async fn a_revocation_outlasts_the_long_change_of_another_node() {
+    let app = TestApp::shared().await;
+    let (id, value) = app.create(json!({"name": "leaked", "role": "admin"})).await;
+    let mut beside = app.beside().await;
+    beside.run("BEGIN; SELECT seq FROM audit_head FOR UPDATE").await;
+    // Longer than any statement waits for a lock.
+    let change = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        beside.run("COMMIT").await;
+    });
+    let revoked = revoke(&app, id, "wait=0").await;
+    assert_eq!(revoked.status, 200, "{}", revoked.text);
+    assert!(change.is_finished(), "nobody was in its way");
+    change.await.unwrap();
+    assert_eq!(app.call_with(&value, ("GET", KEYS), None, &[]).await.status, 401);
+}
+
+/// What is left of a server's own lease is all that it can give.
+#[tokio::test]
+async fn a_follower_is_given_no_more_than_what_is_left_of_the_lease_of_its_server() {
+    let app = TestApp::shared().await;
+    let server = app.another_node_that_is_stale_for(Duration::from_secs(10)).await;
+    let store = &server.app.store;
+    let mut cursor = server.cursor();
+    let mut leases = Vec::new();
+    // The first lists it; the server hears of nothing by itself, and time passes.
+    for (asked, passes) in [(1, 0), (2, 0), (3, 7), (4, 2), (5, 2)] {
+        app.advance_seconds(passes);
+        let told = store
+            .tell_news("follower_1_aaaaaaaa".to_owned(), &cursor, Duration::from_secs(60), (asked, "0".to_owned()))
+            .await
+            .unwrap();
+        cursor = told.cursor.unwrap();
+        leases.push(told.lease.map(|lease| (lease.fresh, lease.trusted)));
+    }
+    let expected = [None, Some((2_000, 10_000)), Some((0, 3_000)), Some((0, 1_000)), None];
+    assert_eq!(leases, expected);
 }
 
 #[tokio::test]
@@ -269,6 +323,11 @@ async fn an_organization_is_suspended_however_much_others_change() {
     let app = std::sync::Arc::new(TestApp::shared().await);
     let other = app.another_node().await;
     let (organization, _) = app.organization("busy").await;
+    // As long as it takes with very many keys beneath: somebody is always faster.
+    let slowly = "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS \
+                  $$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$; \
+                  CREATE TRIGGER slowly BEFORE UPDATE ON organizations FOR EACH ROW EXECUTE FUNCTION slowly()";
+    app.beside().await.run(slowly).await;
     let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let busy: Vec<_> = (0..4)
         .map(|task| {
@@ -281,13 +340,11 @@ async fn an_organization_is_suspended_however_much_others_change() {
         })
         .collect();
     let operator = app.first_keys.operator.expose();
-    for round in 0..5 {
-        for what in ["suspend", "resume"] {
-            let path = format!("/api/operator/organizations/{organization}/{what}");
-            let headers = [("Prefer", "wait=0")];
-            let done = other.call_with(operator, ("POST", &path), Some(json!({})), &headers).await;
-            assert_eq!(done.status, 200, "round {round}: {}", done.text);
-        }
+    for what in ["suspend", "resume"] {
+        let path = format!("/api/operator/organizations/{organization}/{what}");
+        let headers = [("Prefer", "wait=0")];
+        let done = other.call_with(operator, ("POST", &path), Some(json!({})), &headers).await;
+        assert_eq!(done.status, 200, "{what}: {}", done.text);
     }
     is_over.store(true, std::sync::atomic::Ordering::Relaxed);
     for task in busy {

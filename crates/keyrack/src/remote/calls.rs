@@ -20,6 +20,15 @@ const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(600);
 /// Far above what a server tells at once.
 const MOST_NEWS_BYTES: u64 = 64 << 20;
 
+/// Far above what a server says is wrong.
+const MOST_PROBLEM_BYTES: u64 = 64 << 10;
+
+/// What a server says is wrong (RFC 9457, as the management API has it).
+#[derive(serde::Deserialize)]
+struct Problem {
+    message: String,
+}
+
 /// A server, and the key to ask it with.
 pub(super) struct Calls {
     agent: Agent,
@@ -73,11 +82,17 @@ impl Calls {
     }
 
     fn usable(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, RemoteError> {
-        let answer = answer.map_err(|error| self.no_answer(&error.to_string()))?;
+        let mut answer = answer.map_err(|error| self.no_answer(&error.to_string()))?;
         match answer.status().as_u16() {
             200 => Ok(answer),
             401 => Err(RemoteError::NotAccepted { url: self.url.clone() }),
-            status => Err(self.no_answer(&format!("status {status}"))),
+            status => {
+                let text =
+                    answer.body_mut().with_config().limit(MOST_PROBLEM_BYTES).read_to_string().unwrap_or_default();
+                let said =
+                    serde_json::from_str(&text).map_or_else(|_other| String::new(), |Problem { message }| message);
+                Err(self.no_answer(format!("status {status}. {said}").trim_end()))
+            }
         }
     }
 

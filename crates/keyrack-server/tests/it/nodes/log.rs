@@ -133,6 +133,43 @@ async fn a_key_that_was_only_missing_for_a_while_is_in_force_again() {
     assert_eq!(node.lets_pass(&made_since).await, Some(true));
 }
 
+/// A node that was behind for several changes brings the first of them into force first: nobody may do for a moment what no order of
+/// the changes allows.
+#[tokio::test]
+async fn what_a_node_was_behind_comes_into_force_in_the_order_of_the_log() {
+    let app = TestApp::shared().await;
+    let node = app.another_node().await;
+    let store = &node.app.store;
+    let cursor = node.cursor();
+    let (first, _) = app.create(json!({"name": "first"})).await;
+    let operator = app.first_keys.operator.expose();
+    let change = async |method, path, body| {
+        let changed = app.call_with(operator, (method, path), body, &[("Prefer", "wait=0")]).await;
+        assert_eq!(changed.status, 200, "{}", changed.text);
+    };
+    let policy = json!({"policies": [{"name": "default", "read": "none", "write": "none", "rules": []}]});
+    change("PUT", "/api/operator/policy", Some(policy)).await;
+    let (second, _) = app.create(json!({"name": "second"})).await;
+    change("POST", "/api/operator/organizations/1/suspend", None).await;
+    change("POST", "/api/operator/organizations/1/resume", None).await;
+    let (third, _) = app.create(json!({"name": "third"})).await;
+
+    store.hear_of_everything().await.unwrap();
+    let asked = (1, "0.1.0".to_owned());
+    let follower = "follower_1_aaaaaaaa".to_owned();
+    let told = store.tell_news(follower, &cursor, Duration::from_secs(60), asked).await.unwrap();
+    let order: Vec<_> = told.news.iter().map(|news| serde_json::to_value(news).unwrap()).collect();
+    let order: Vec<_> = order.iter().map(|news| (news["what"].as_str().unwrap(), news["id"].as_i64())).collect();
+    let expected = [
+        ("key", Some(first)),
+        ("policy", None),
+        ("key", Some(second)),
+        ("organization", Some(1)),
+        ("key", Some(third)),
+    ];
+    assert_eq!(order, expected);
+}
+
 #[tokio::test]
 async fn a_hole_in_the_log_is_seen() {
     let app = TestApp::shared().await;
