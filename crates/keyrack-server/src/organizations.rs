@@ -79,10 +79,11 @@ pub async fn set_standing(
 /// [`Refusal`]; nothing is changed then, but for that.
 pub async fn archive(writing: &mut Writing, id: OrganizationId, by: &By) -> Result<(Organization, i64), Refusal> {
     let before = found_to_stop(writing, id).await?;
+    // First, so that nobody who brings this into force finds keys alive whose project is over.
+    let keys = keys::revoke_all(writing, Place::Beneath(id), by).await?;
     for project in writing.live_projects(id).await? {
         projects::put_away(writing, project, by).await?;
     }
-    let keys = keys::revoke_all(writing, Place::Beneath(id), by).await?;
     let history = before.history.changed(by.actor, writing.now());
     let archived_at = Some(writing.now());
     let after = Organization { version: before.version + 1, history, archived_at, ..before.clone() };

@@ -37,8 +37,9 @@ const WRITE_DEADLINE_MS: u32 = 30_000;
 const STOP_DEADLINE: Duration = Duration::from_secs(25);
 /// Longest that the last uses may take to be written when the process stops.
 const LAST_USES_DEADLINE: Duration = Duration::from_secs(10);
-/// How long something rests that a fault of its own has ended.
+/// How long something rests that a fault of its own has ended, at first and at the most.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE_AFTER_FAULT: Duration = Duration::from_secs(60);
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Why an installation could not be opened or served.
@@ -355,13 +356,16 @@ where
 {
     let on = Arc::clone(on);
     tokio::spawn(async move {
+        let mut pause = PAUSE_AFTER_FAULT;
         loop {
             // Ended with this one.
             let mut task = JoinSet::new();
             task.spawn(work(Arc::clone(&on)));
-            let Some(Err(fault)) = task.join_next().await else { return };
-            tracing::error!(%fault, "{what} ended by a fault of its own, and begins again");
-            tokio::time::sleep(PAUSE_AFTER_FAULT).await;
+            // What it panicked with may hold what no log is to have.
+            let Some(Err(_fault)) = task.join_next().await else { return };
+            tracing::error!("{what} ended by a fault of its own, and begins again");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE_AFTER_FAULT);
         }
     })
 }

@@ -35,6 +35,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How soon a follower has a lease once it has loaded everything.
 const FIRST_LEASE: Duration = Duration::from_secs(10);
+/// How long a server that is busy is asked again at the start.
+const START_PATIENCE: Duration = Duration::from_secs(30);
 /// How long who drops a follower waits for it to take its leave.
 const LEAVE_TAKING: Duration = Duration::from_secs(2);
 
@@ -65,6 +67,14 @@ pub enum RemoteError {
         /// The server.
         url: String,
         /// Why not.
+        why: String,
+    },
+    /// The server has no room now, or cannot do it now.
+    #[error("{url} cannot answer now: {why}")]
+    Busy {
+        /// The server.
+        url: String,
+        /// What it says.
         why: String,
     },
     /// The server does not let this key in.
@@ -130,7 +140,8 @@ impl Remote {
         self
     }
 
-    /// Loads every key and follows from then on. When this returns, keys are verified. Blocks; call it before the service begins.
+    /// Loads every key and follows from then on. When this returns, keys are verified. Blocks; call it before the service begins. A server
+    /// that is busy, because many followers start at once, is asked again for half a minute.
     ///
     /// # Errors
     /// [`RemoteError`] if the server cannot be followed now.
@@ -153,7 +164,7 @@ impl Remote {
             stale_limit: self.stale_limit,
             shared: Arc::clone(&shared),
         };
-        let (mut loaded, mut pauses) = (None, Pauses::default());
+        let (began, mut loaded, mut pauses) = (Instant::now(), None, Pauses::default());
         while !verifier.index().is_loaded() || verifier.index().is_fit(system_clock()).is_err() {
             let outcome = following.step();
             let is_late =
@@ -163,6 +174,7 @@ impl Remote {
                 Ok(()) => {}
                 // Something may have come between the two answers that cannot be told as news.
                 Err(RemoteError::NotKnown { .. }) if !is_late => std::thread::sleep(pauses.next()),
+                Err(RemoteError::Busy { .. }) if began.elapsed() < START_PATIENCE => std::thread::sleep(pauses.next()),
                 Err(error) => return Err(error),
             }
         }

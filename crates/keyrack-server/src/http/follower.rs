@@ -11,7 +11,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use keyrack::feed::{Ask, Line};
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::body;
 use super::caller::{As, Caller, Follower};
@@ -24,8 +24,9 @@ use crate::replies::ReplyBody;
 /// A snapshot is sent in pieces of about this size, and no more than a few are made ahead.
 const PIECE: usize = 64 << 10;
 const PIECES_AHEAD: usize = 4;
-/// Longest that a follower may take nothing of it.
+/// Longest that a follower may take nothing of it, and longest that it may take for all of it.
 const PIECE_PATIENCE: Duration = Duration::from_secs(30);
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(600);
 /// How long a follower waits until others have read theirs.
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(5);
 /// How soon it is worth asking again for who found no room, in seconds.
@@ -40,7 +41,7 @@ pub(super) async fn snapshot(State(app): State<Arc<App>>, As(_caller, _): As<Fol
     };
     let is_newest = app.store.is_newest().await;
     let (pieces, mut received) = tokio::sync::mpsc::channel::<Bytes>(PIECES_AHEAD);
-    let runtime = Handle::current();
+    let (runtime, deadline) = (Handle::current(), Instant::now() + SNAPSHOT_PATIENCE);
     tokio::task::spawn_blocking(move || {
         let _room = room;
         let mut piece = Vec::with_capacity(PIECE);
@@ -53,7 +54,8 @@ pub(super) async fn snapshot(State(app): State<Arc<App>>, As(_caller, _): As<Fol
             }
             // Who is gone, or reads nothing, wants no more.
             let sending = pieces.send(Bytes::from(std::mem::take(&mut piece)));
-            matches!(runtime.block_on(timeout(PIECE_PATIENCE, sending)), Ok(Ok(())))
+            let deadline = deadline.min(Instant::now() + PIECE_PATIENCE);
+            matches!(runtime.block_on(async { timeout_at(deadline, sending).await }), Ok(Ok(())))
         });
     });
     let stream =

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::database::Connection;
-use super::{Effect, Store, StoreError, sql};
+use super::{Effect, Store, StoreError, no_head, sql};
 use crate::audit::{Link, NO_HASH};
 use crate::kept::{Kind, Reference};
 use crate::policies::AppliedPolicy;
@@ -37,7 +37,7 @@ impl Store {
         match sql::audit_head(on).await? {
             Some(head) => self.follow_to(on, &mut followed, &head).await,
             None if followed.seq == 0 => Ok(0),
-            None => Err(StoreError::Astray { seq: followed.seq }),
+            None => Err(no_head()),
         }
     }
 
@@ -55,18 +55,27 @@ impl Store {
         head: &sql::Head,
     ) -> Result<i64, StoreError> {
         if followed.seq > head.seq || followed.seq == head.seq && followed.hash != head.hash {
-            return Err(StoreError::Astray { seq: followed.seq });
+            return Err(self.not_going_on(followed.seq));
         }
         while followed.seq < head.seq {
             let links = sql::links_behind(on, followed.seq, ENTRIES_AT_A_TIME).await?;
-            check_chain(followed, &links)?;
-            let newest = links.last().ok_or_else(|| StoreError::Astray { seq: followed.seq })?;
+            check_chain(followed, &links).map_err(|seq| self.not_going_on(seq))?;
+            let newest = links.last().ok_or_else(|| self.not_going_on(followed.seq))?;
             let newest = Followed { seq: newest.seq, hash: newest.hash.clone() };
             self.apply_targets(on, &links).await?;
             self.verifier.index().set_position(newest.seq);
             *followed = newest;
         }
         Ok(followed.seq)
+    }
+
+    /// Where others write to the store, the next heartbeat finds out what holds.
+    fn not_going_on(&self, seq: i64) -> StoreError {
+        if self.is_shared() {
+            StoreError::Astray { seq }
+        } else {
+            StoreError::Damaged { what: format!("the log of changes does not go on from change {seq}") }
+        }
     }
 
     /// What this process committed itself is in force already.
@@ -78,11 +87,11 @@ impl Store {
         }
     }
 
-    /// Brings into force what the targets of entries are now, in the order of the entries: that may be newer than the entries, never older.
-    /// What only a newer program knows has no effect here.
+    /// Brings into force what the targets of entries are now, each where its last entry stands: that may be newer than the entries, never
+    /// older. What only a newer program knows has no effect here.
     async fn apply_targets(&self, on: &mut Connection, links: &[Link]) -> Result<(), StoreError> {
         let (mut targets, mut ids) = (Vec::new(), BTreeMap::<Kind, BTreeSet<i64>>::new());
-        for link in links {
+        for link in links.iter().rev() {
             match link.target {
                 Some(target @ Reference { kind, id }) if ids.entry(kind).or_default().insert(id) => {
                     targets.push(target)
@@ -102,7 +111,7 @@ impl Store {
                 Kind::Policy => self.read_targets::<AppliedPolicy>(on, &ids, &mut rows).await?,
             }
         }
-        targets.into_iter().try_for_each(|target| self.apply_target(target, rows.remove(&target)))
+        targets.into_iter().rev().try_for_each(|target| self.apply_target(target, rows.remove(&target)))
     }
 
     /// What rows mean for the state in force, if they can be used.
@@ -123,14 +132,15 @@ impl Store {
 
     /// What cannot be used is refused as it would be at a start; the others must not wait for it.
     fn apply_target(&self, target: Reference, row: Option<Result<Effect, StoreError>>) -> Result<(), StoreError> {
-        match row {
-            Some(Ok(effect)) => {
-                if let Some((digest, key)) = self.in_force.follow(&effect)? {
-                    tracing::error!(%key, "the database has lost a revocation; it is made again");
-                    self.remember_deaths(&[(*digest, key)]);
-                }
-                return Ok(());
+        let applied = row.map(|effect| {
+            if let Some((digest, key)) = self.in_force.follow(&effect?)? {
+                tracing::error!(%key, "the database has lost a revocation; it is made again");
+                self.remember_deaths(&[(*digest, key)]);
             }
+            Ok(())
+        });
+        match applied {
+            Some(Ok(())) => return Ok(()),
             Some(Err(error @ StoreError::Damaged { .. })) => tracing::error!(%error, "refused a damaged row"),
             Some(Err(error)) => return Err(error),
             None => {
@@ -143,12 +153,12 @@ impl Store {
     }
 }
 
-/// Every entry has the number after the one before, and its hash.
-fn check_chain(followed: &Followed, links: &[Link]) -> Result<(), StoreError> {
+/// Every entry has the number after the one before, and its hash. If not, gives the last that does.
+fn check_chain(followed: &Followed, links: &[Link]) -> Result<(), i64> {
     let (mut seq, mut hash) = (followed.seq, followed.hash.as_slice());
     for link in links {
         if link.seq != seq + 1 || !link.is_chained_to(hash) {
-            return Err(StoreError::Astray { seq });
+            return Err(seq);
         }
         (seq, hash) = (link.seq, &link.hash);
     }

@@ -11,12 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use keyrack::feed::{digest_of, hex_of};
 use keyrack::{KeyChange, KeyDigest, KeyId, KeyRecord};
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
 
 use super::in_force::Effect;
 use super::writing::By;
 use super::{Effective, HEARTBEAT};
-use super::{Need, Store, StoreError, Writing};
+use super::{Need, Store, StoreError};
 use crate::actor::{Actor, ActorKind};
 use crate::canonical::Canonical;
 use crate::data_dir::sync_parent;
@@ -24,7 +23,7 @@ use crate::keys;
 use crate::root_key::MacKey;
 
 const FILE: &str = "revocations";
-/// So many are committed at once: as many as share a transaction.
+/// So many are committed at once.
 const DELIVERED_AT_ONCE: usize = 64;
 
 /// A key that is dead, and who said so.
@@ -230,27 +229,31 @@ impl Store {
         );
     }
 
-    /// Commits what is in the journal, many at once, each by itself: one that cannot be, because its row is damaged, must not hold up the
-    /// others.
+    /// Commits what is in the journal, many in a transaction.
     ///
     /// # Errors
     /// [`StoreError`]; what is left is tried again then.
     async fn commit_journal(self: &Arc<Self>) -> Result<(), StoreError> {
+        let mut open = self.journal.open();
+        // Others may have seen the same keys die: in the same order nobody waits for one who waits for him.
+        open.sort_by_key(|death| death.key);
         let (mut done, mut outcome) = (Vec::new(), Ok(()));
-        for deaths in self.journal.open().chunks(DELIVERED_AT_ONCE) {
-            let mut committing = JoinSet::new();
-            for death in deaths.iter().cloned() {
-                let store = Arc::clone(self);
-                committing.spawn(async move { store.commit_death(&death).await.map(|()| death) });
-            }
-            for committed in committing.join_all().await {
-                match committed {
-                    Ok(death) => done.push(death),
-                    Err(error) => outcome = Err(error),
+        for deaths in open.chunks(DELIVERED_AT_ONCE) {
+            match self.commit_deaths(deaths).await {
+                Ok(()) => done.extend_from_slice(deaths),
+                // One that cannot be, because its row is damaged, must not hold up the others.
+                Err(StoreError::Damaged { .. } | StoreError::Conflict) => {
+                    for death in deaths.chunks(1) {
+                        match self.commit_deaths(death).await {
+                            Ok(()) => done.extend_from_slice(death),
+                            Err(error) => outcome = Err(error),
+                        }
+                    }
                 }
-            }
-            if outcome.as_ref().is_err_and(StoreError::is_outage) {
-                break;
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
             }
         }
         if !done.is_empty() {
@@ -263,18 +266,15 @@ impl Store {
         outcome
     }
 
-    async fn commit_death(self: &Arc<Self>, death: &Death) -> Result<(), StoreError> {
-        match self.write_death(self.begin_beside(Need::Revocation).await?, death).await {
-            Err(StoreError::Conflict) => self.write_death(self.begin(Need::Revocation).await?, death).await,
-            outcome => outcome,
-        }
-    }
-
-    async fn write_death(&self, mut writing: Writing, death: &Death) -> Result<(), StoreError> {
-        let is_it = |digest: &KeyDigest| death.is_of(digest);
-        if let Err(error) = keys::revoke_again(&mut writing, KeyId(death.key), is_it, &death.by()).await {
-            writing.abandon().await?;
-            return Err(error);
+    /// Commits all of them or none.
+    async fn commit_deaths(self: &Arc<Self>, deaths: &[Death]) -> Result<(), StoreError> {
+        let mut writing = self.begin(Need::Revocation).await?;
+        for death in deaths {
+            let is_it = |digest: &KeyDigest| death.is_of(digest);
+            if let Err(error) = keys::revoke_again(&mut writing, KeyId(death.key), is_it, &death.by()).await {
+                writing.abandon().await?;
+                return Err(error);
+            }
         }
         writing.commit().await.map(|_seq| ())
     }

@@ -7,7 +7,7 @@
 //!
 //! Nothing here waits or asks what time it is, so all of it is simulated below, with clocks that go wrong and answers that get lost.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex as Lock, PoisonError};
@@ -26,8 +26,9 @@ pub const LEASE: Duration = Duration::from_secs(2);
 /// How often it is renewed.
 pub const HEARTBEAT: Duration = Duration::from_millis(250);
 
-/// So many processes may follow with one key: whoever holds one must not make everybody wait for a list without end.
-const MOST_FOLLOWERS_OF_A_KEY: usize = 1_000;
+/// So many followers of one key are listed, with those that were killed and are waited for until their leases are over: whoever holds a key
+/// must not make everybody wait for a list without end.
+const MOST_FOLLOWERS_OF_A_KEY: usize = 5_000;
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,7 +179,8 @@ impl Membership {
     /// The nodes of a list, each with how long it has been silent. An older list that comes late does not put a newer one back.
     pub(super) fn judge(&self, list: Vec<Beat>, now: Uptime) -> Vec<Node> {
         let mut seen = self.seen();
-        seen.retain(|id, _| list.iter().any(|beat| beat.id == *id));
+        let listed: HashSet<String> = list.iter().map(|beat| beat.id.clone()).collect();
+        seen.retain(|id, _| listed.contains(id));
         let mut node = |beat: Beat| {
             let known = seen.entry(beat.id.clone()).or_insert_with(|| (beat.clone(), now));
             if known.0.beats < beat.beats {
@@ -189,8 +191,7 @@ impl Membership {
         let mut nodes: Vec<_> = list.into_iter().map(&mut node).collect();
         let mut lost = self.lost();
         lost.retain(|id, (beat, since)| {
-            let is_listed = nodes.iter().any(|node| node.beat.id == *id);
-            !is_listed && self.node(beat.clone(), *since, now).lease() != Lease::Expired
+            !listed.contains(id) && self.node(beat.clone(), *since, now).lease() != Lease::Expired
         });
         nodes.extend(lost.values().map(|(beat, since)| self.node(beat.clone(), *since, now)));
         nodes

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::app::TestApp;
+use crate::cluster::proxy::Proxy;
 use crate::database::new_schema;
 use crate::server::{KEYRACK, Reply, Server, free_port, plenty_of_calls};
 
@@ -358,7 +359,7 @@ fn a_key_that_as_many_follow_with_as_there_is_room_for_lets_no_other_follow() {
     let ((crowded, crowded_key), (_, other_key)) = (server.follower_key(), server.follower_key());
     let rows = format!(
         "INSERT INTO nodes (id, seq, beats, stale_ms, version) \
-         SELECT 'follower_{crowded}_' || lpad(CAST(n AS TEXT), 8, 'a'), 0, 1, 60000, '0.1.0' FROM generate_series(1, 1000) AS n"
+         SELECT 'follower_{crowded}_' || lpad(CAST(n AS TEXT), 8, 'a'), 0, 1, 60000, '0.1.0' FROM generate_series(1, 5000) AS n"
     );
     let url = server.database.clone().unwrap();
     tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -366,10 +367,32 @@ fn a_key_that_as_many_follow_with_as_there_is_room_for_lets_no_other_follow() {
         tokio::spawn(connection);
         client.batch_execute(&rows).await.unwrap();
     });
-    assert!(soon(|| server.followers().len() == 1_000), "the server has seen the list");
+    assert!(soon(|| server.followers().len() == 5_000), "the server has seen the list");
     let refused = server.follow(&crowded_key).start().err().unwrap().to_string();
     assert!(refused.contains("status 429. Too many processes follow with this key."), "{refused}");
     assert!(server.follow(&other_key).start().is_ok(), "there is room for those of another key");
+}
+
+/// Many services may start at once, and the server may be busy: they ask again, and need not be started again.
+#[test]
+fn a_follower_that_starts_while_its_server_cannot_answer_waits() {
+    let direct = tokio::runtime::Runtime::new().unwrap().block_on(new_schema());
+    let (before, rest) = direct.split_once('@').unwrap();
+    let (address, path) = rest.split_once('/').unwrap();
+    let proxy = Proxy::to(address.parse().unwrap());
+    let server = Installation::new(Some(format!("{before}@{}/{path}", proxy.address)), None);
+    let (_, key) = server.follower_key();
+    drop(server.follow(&key).start().unwrap());
+    proxy.cut();
+    assert!(soon(|| server.call("POST", KEYS, &server.admin, Some(&json!({"name": "new"}))).status == 503));
+    let follower = thread::scope(|scope| {
+        let starting = scope.spawn(|| server.follow(&key).start());
+        thread::sleep(Duration::from_secs(2));
+        assert!(!starting.is_finished(), "it has given up");
+        proxy.mend();
+        starting.join().unwrap()
+    });
+    assert_eq!(passes(&follower.unwrap(), &server.admin, 0), Some(true));
 }
 
 /// Each takes a thread for as long as its follower takes to read it.

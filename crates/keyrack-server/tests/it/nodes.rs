@@ -1,5 +1,6 @@
 //! Several nodes on one store: what one changes, the others know, and who must wait for whom.
 
+mod journal;
 mod log;
 
 use std::time::Duration;
@@ -30,20 +31,24 @@ impl Node {
 
     /// Where a follower is that has just been told everything.
     fn cursor(&self) -> String {
-        let mut cursor = String::new();
-        self.app.store.tell_everything(true, |line| {
-            if let Line::Begin { cursor: begin, .. } = line {
-                cursor.clone_from(begin);
-            }
-            true
-        });
-        cursor
+        cursor_of(&self.app.store)
     }
 
     /// Follows the store until the test ends.
     fn follows(&self) -> tokio::task::JoinHandle<()> {
         follow(&self.app)
     }
+}
+
+fn cursor_of(store: &Store) -> String {
+    let mut cursor = String::new();
+    store.tell_everything(true, |line| {
+        if let Line::Begin { cursor: begin, .. } = line {
+            cursor.clone_from(begin);
+        }
+        true
+    });
+    cursor
 }
 
 /// What a server does beside answering.

@@ -91,7 +91,9 @@ impl Calls {
                     answer.body_mut().with_config().limit(MOST_PROBLEM_BYTES).read_to_string().unwrap_or_default();
                 let said =
                     serde_json::from_str(&text).map_or_else(|_other| String::new(), |Problem { message }| message);
-                Err(self.no_answer(format!("status {status}. {said}").trim_end()))
+                let why = format!("status {status}. {said}").trim_end().to_owned();
+                let url = self.url.clone();
+                Err(if status == 503 { RemoteError::Busy { url, why } } else { RemoteError::NoAnswer { url, why } })
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{KEYS, revoke, revoke_without_database};
+use super::{KEYS, cursor_of, revoke, revoke_without_database};
 use crate::app::TestApp;
 
 /// What a failover to a standby that was behind does to a store: the newest changes are gone.
@@ -133,8 +133,7 @@ async fn a_key_that_was_only_missing_for_a_while_is_in_force_again() {
     assert_eq!(node.lets_pass(&made_since).await, Some(true));
 }
 
-/// A node that was behind for several changes brings the first of them into force first: nobody may do for a moment what no order of
-/// the changes allows.
+/// What was widened after something else was narrowed does not come first.
 #[tokio::test]
 async fn what_a_node_was_behind_comes_into_force_in_the_order_of_the_log() {
     let app = TestApp::shared().await;
@@ -149,6 +148,7 @@ async fn what_a_node_was_behind_comes_into_force_in_the_order_of_the_log() {
     };
     let policy = json!({"policies": [{"name": "default", "read": "none", "write": "none", "rules": []}]});
     change("PUT", "/api/operator/policy", Some(policy)).await;
+    assert_eq!(app.call(("PATCH", &format!("{KEYS}/{first}")), Some(json!({"role": "admin"}))).await.status, 200);
     let (second, _) = app.create(json!({"name": "second"})).await;
     change("POST", "/api/operator/organizations/1/suspend", None).await;
     change("POST", "/api/operator/organizations/1/resume", None).await;
@@ -161,13 +161,46 @@ async fn what_a_node_was_behind_comes_into_force_in_the_order_of_the_log() {
     let order: Vec<_> = told.news.iter().map(|news| serde_json::to_value(news).unwrap()).collect();
     let order: Vec<_> = order.iter().map(|news| (news["what"].as_str().unwrap(), news["id"].as_i64())).collect();
     let expected = [
-        ("key", Some(first)),
         ("policy", None),
+        ("key", Some(first)),
         ("key", Some(second)),
         ("organization", Some(1)),
         ("key", Some(third)),
     ];
     assert_eq!(order, expected);
+}
+
+/// Otherwise every service that follows would load everything anew.
+#[tokio::test]
+async fn an_organization_that_ends_is_told_as_news_whether_it_ended_here_or_on_another_node() {
+    let app = TestApp::shared().await;
+    let node = app.another_node().await;
+    let (organization, owner) = app.organization("ending").await;
+    let call = async |method, path: &str, body| {
+        let done = app.call_with(&owner, (method, path), Some(body), &[("Prefer", "wait=0")]).await;
+        assert_eq!(done.status, 200, "{}", done.text);
+        done.json()
+    };
+    let project = call("POST", "/api/admin/projects", json!({"name": "of it", "locale": "en", "timezone": "UTC"}))
+        .await["id"]
+        .clone();
+    let made = call("POST", &format!("/api/admin/projects/{project}/keys"), json!({"name": "beneath"})).await;
+    node.app.store.hear_of_everything().await.unwrap();
+    let cursors = [node.cursor(), cursor_of(&app.app.store)];
+    let path = format!("/api/operator/organizations/{organization}?confirm=true");
+    let operator = app.first_keys.operator.expose();
+    let archived = app.call_with(operator, ("DELETE", &path), None, &[("Prefer", "wait=0")]).await;
+    assert_eq!(archived.status, 200, "{}", archived.text);
+    node.app.store.hear_of_everything().await.unwrap();
+    for (store, cursor) in [&node.app.store, &app.app.store].into_iter().zip(cursors) {
+        let asked = (1, "0".to_owned());
+        let told = store.tell_news("follower_1_aaaaaaaa".to_owned(), &cursor, Duration::from_secs(60), asked).await;
+        let told = told.unwrap();
+        assert!(told.cursor.is_some(), "it cannot be told what is new");
+        let news: Vec<_> = told.news.iter().map(|news| serde_json::to_value(news).unwrap()).collect();
+        let is_death = |news: &serde_json::Value| news["what"] == "death" && news["id"] == made["id"];
+        assert!(news.iter().any(is_death), "{news:?}");
+    }
 }
 
 #[tokio::test]
