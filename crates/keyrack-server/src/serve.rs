@@ -434,14 +434,13 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    #[expect(clippy::panic, reason = "it is what is to be survived")]
     async fn what_a_fault_ends_begins_again_until_it_is_told_to_stop() {
         let begun = Arc::new(AtomicUsize::new(0));
         let working = keep_at("the test", &begun, |begun| async move {
             if begun.fetch_add(1, Ordering::Relaxed) < 2 {
                 panic!("a fault");
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         tokio::time::sleep(PAUSE_AFTER_FAULT * 5).await;
         assert_eq!(begun.load(Ordering::Relaxed), 3);

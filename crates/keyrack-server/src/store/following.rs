@@ -94,7 +94,7 @@ impl Store {
         for link in links.iter().rev() {
             match link.target {
                 Some(target @ Reference { kind, id }) if ids.entry(kind).or_default().insert(id) => {
-                    targets.push(target)
+                    targets.push(target);
                 }
                 Some(_known) => {}
                 None => tracing::warn!(seq = link.seq, "a newer program changed something that this one does not know"),
