@@ -1,6 +1,6 @@
 //! What the management calls cost, measured against the real release binary over loopback, one connection.
 //!
-//! `./dev bench [CALLS]`. The durable figures stand beside what the disk itself takes to append and sync as many bytes,
+//! `./dev bench writes [CALLS]`. The durable figures stand beside what the disk itself takes to append and sync as many bytes,
 //! taken in the same rounds, because machines differ and share: read the ratio.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement that goes wrong has no result")]
 #![expect(clippy::print_stdout, reason = "the result is what it prints")]
@@ -141,8 +141,8 @@ impl Server {
             ])
             .arg(dir);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        let line = lines.map(Result::unwrap).find(|line| line.starts_with("Listening on ")).unwrap();
         let took = started.elapsed();
         let address = line.split("http://").nth(1).unwrap().split(',').next().unwrap().to_owned();
         let client = Client::connect(&address, admin);

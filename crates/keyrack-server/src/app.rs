@@ -4,21 +4,23 @@ use std::collections::HashSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
-use keyrack::Verifier;
-use tokio::sync::Semaphore;
+use keyrack::{KeyId, OrganizationId, Verifier};
 
 use crate::clock::Clock;
 use crate::limits::{Limiter, Limits};
-use crate::list_turns::ListTurns;
 use crate::listing::Cursors;
 use crate::random::Random;
 use crate::replies::Replies;
 use crate::root_key::RootKey;
 use crate::store::Store;
+use crate::turns::Turns;
 use crate::usage::Usage;
 
-/// So many snapshots are told at once: each takes a thread for as long as its follower takes to read it.
-const MOST_SNAPSHOTS: usize = 16;
+/// So many lists of one organization, or of the operator, are read at a time: they may be long to search, and the connections that read them
+/// are few.
+const LISTS_AT_A_TIME: usize = 2;
+/// So many followers with one key are told everything at a time: each takes a thread for as long as it takes to read that.
+const SNAPSHOTS_AT_A_TIME: usize = 16;
 
 /// The parts of a running installation.
 pub struct App {
@@ -33,9 +35,9 @@ pub struct App {
     /// Requests with an `Idempotency-Key` that are under way, by what they are found by.
     pub under_way: Mutex<HashSet<[u8; 32]>>,
     /// Whose lists are being read.
-    pub list_turns: ListTurns,
-    /// Room for those who are told everything there is.
-    pub snapshots: Arc<Semaphore>,
+    pub list_turns: Turns<Option<OrganizationId>>,
+    /// Who is told everything there is.
+    pub snapshot_turns: Turns<KeyId>,
     /// How many changes were refused since the process started; each has its line in the log.
     pub refused_changes: AtomicU64,
     /// How often keys and addresses have called.
@@ -68,8 +70,8 @@ impl App {
             replies: Replies::new(root_key),
             cursors: Cursors::new(root_key.derive("keyrack cursor v1")),
             under_way: Mutex::default(),
-            list_turns: ListTurns::default(),
-            snapshots: Arc::new(Semaphore::new(MOST_SNAPSHOTS)),
+            list_turns: Turns::new(LISTS_AT_A_TIME),
+            snapshot_turns: Turns::new(SNAPSHOTS_AT_A_TIME),
             refused_changes: AtomicU64::new(0),
             limiter: Limiter::new(limits),
             usage: Arc::new(usage),

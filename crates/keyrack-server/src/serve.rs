@@ -12,6 +12,7 @@ use keyrack::{Index, Verifier};
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::clock::SystemClock;
@@ -358,12 +359,16 @@ where
     tokio::spawn(async move {
         let mut pause = PAUSE_AFTER_FAULT;
         loop {
+            let begun = Instant::now();
             // Ended with this one.
             let mut task = JoinSet::new();
             task.spawn(work(Arc::clone(&on)));
             // What it panicked with may hold what no log is to have.
             let Some(Err(_fault)) = task.join_next().await else { return };
             tracing::error!("{what} ended by a fault of its own, and begins again");
+            if begun.elapsed() > LONGEST_PAUSE_AFTER_FAULT {
+                pause = PAUSE_AFTER_FAULT;
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE_AFTER_FAULT);
         }

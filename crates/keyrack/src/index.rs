@@ -433,10 +433,10 @@ impl Index {
     }
 
     /// Revokes every key that `is_it` picks, also of those that are out of force, for when its digest is not known any more. Looks at each
-    /// record; gives digests of which only what an index looks at is right.
-    pub fn revoke_where(&self, is_it: impl Fn(&KeyRecord) -> bool) -> Vec<KeyDigest> {
+    /// record; gives their numbers, and digests of which only what an index looks at is right.
+    pub fn revoke_where(&self, is_it: impl Fn(&KeyRecord) -> bool) -> Vec<(KeyDigest, KeyId)> {
         let revoked = self.table.revoke_where(&mut self.turn(), is_it);
-        revoked.into_iter().map(KeyDigest::of_words).collect()
+        revoked.into_iter().map(|(words, id)| (KeyDigest::of_words(words), id)).collect()
     }
 
     /// Takes every live key out of force that `is_it` picks, because its row cannot be used. It has not died: it is in force again when it

@@ -164,19 +164,9 @@ impl Remote {
             stale_limit: self.stale_limit,
             shared: Arc::clone(&shared),
         };
-        let (began, mut loaded, mut pauses) = (Instant::now(), None, Pauses::default());
-        while !verifier.index().is_loaded() || verifier.index().is_fit(system_clock()).is_err() {
-            let outcome = following.step();
-            let is_late =
-                verifier.index().is_loaded() && loaded.get_or_insert_with(Instant::now).elapsed() > FIRST_LEASE;
-            match outcome {
-                Ok(()) if is_late => return Err(following.calls.no_answer("it gave no lease")),
-                Ok(()) => {}
-                // Something may have come between the two answers that cannot be told as news.
-                Err(RemoteError::NotKnown { .. }) if !is_late => std::thread::sleep(pauses.next()),
-                Err(RemoteError::Busy { .. }) if began.elapsed() < START_PATIENCE => std::thread::sleep(pauses.next()),
-                Err(error) => return Err(error),
-            }
+        if let Err(error) = following.start() {
+            following.take_leave();
+            return Err(error);
         }
         let thread = std::thread::Builder::new().name("keyrack-follower".to_owned());
         thread.spawn(move || following.follow())?;
@@ -340,8 +330,40 @@ impl Following {
                 self.shared.pause(pauses.next());
             }
         }
-        // Nothing is answered any more: so the server need not wait.
-        self.calls.leave(&self.ask());
+        self.take_leave();
+    }
+
+    /// Loads everything, and follows until there is a lease.
+    fn start(&mut self) -> Result<(), RemoteError> {
+        let (mut loaded, mut busy, mut pauses) = (None, None, Pauses::default());
+        loop {
+            let outcome = self.step();
+            let index = self.known.verifier.index();
+            if index.is_fit(system_clock()).is_ok() {
+                return Ok(());
+            }
+            let now = Instant::now();
+            let is_late = index.is_loaded() && now.duration_since(*loaded.get_or_insert(now)) > FIRST_LEASE;
+            match outcome {
+                Ok(()) if is_late => return Err(self.calls.no_answer("it gave no lease")),
+                Ok(()) => busy = None,
+                // Something may have come between the two answers that cannot be told as news.
+                Err(RemoteError::NotKnown { .. }) if !is_late => std::thread::sleep(pauses.next()),
+                // What it owes a lease for begins when it answers.
+                Err(RemoteError::Busy { .. }) if now.duration_since(*busy.get_or_insert(now)) < START_PATIENCE => {
+                    loaded = None;
+                    std::thread::sleep(pauses.next());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Nothing is answered any more: so the server need not wait.
+    fn take_leave(&self) {
+        if self.asked > 0 {
+            self.calls.leave(&self.ask());
+        }
     }
 
     /// Loads everything, or asks for what is new.

@@ -11,7 +11,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use keyrack::feed::{Ask, Line};
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::body;
 use super::caller::{As, Caller, Follower};
@@ -27,23 +27,19 @@ const PIECES_AHEAD: usize = 4;
 /// Longest that a follower may take nothing of it, and longest that it may take for all of it.
 const PIECE_PATIENCE: Duration = Duration::from_secs(30);
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(600);
-/// How long a follower waits until others have read theirs.
-const SNAPSHOT_WAIT: Duration = Duration::from_secs(5);
 /// How soon it is worth asking again for who found no room, in seconds.
 const ASK_AGAIN: u32 = 5;
 
 /// Everything there is to know at first, as lines of JSON. Not a part of the described API: both sides come from one version of Keyrack.
-pub(super) async fn snapshot(State(app): State<Arc<App>>, As(_caller, _): As<Follower>) -> Result<Response, Problem> {
-    let room = Arc::clone(&app.snapshots).acquire_owned();
-    let Ok(Ok(room)) = timeout(SNAPSHOT_WAIT, room).await else {
-        let message = "Too many followers are reading everything there is at this moment. Try again.";
-        return Err(Problem::unavailable(message).retry_after(ASK_AGAIN));
-    };
+pub(super) async fn snapshot(State(app): State<Arc<App>>, As(caller, _): As<Follower>) -> Result<Response, Problem> {
+    let message = "Too many followers are reading everything there is at this moment with this key. Try again.";
+    let turn = app.snapshot_turns.wait(caller.key.id()).await;
+    let turn = turn.ok_or_else(|| Problem::unavailable(message).retry_after(ASK_AGAIN))?;
     let is_newest = app.store.is_newest().await;
     let (pieces, mut received) = tokio::sync::mpsc::channel::<Bytes>(PIECES_AHEAD);
     let (runtime, deadline) = (Handle::current(), Instant::now() + SNAPSHOT_PATIENCE);
     tokio::task::spawn_blocking(move || {
-        let _room = room;
+        let _turn = turn;
         let mut piece = Vec::with_capacity(PIECE);
         app.store.tell_everything(is_newest, |line| {
             piece.extend_from_slice(&to_json(line));

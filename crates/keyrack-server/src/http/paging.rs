@@ -12,6 +12,7 @@ use super::{ok, to_json};
 use crate::app::App;
 use crate::listing::{ALL, Anchor, List, MOST_ROWS_OF_ALL, Page as Side};
 use crate::store::{Row, Rows, Store, StoreError};
+use crate::turns::tenant_of;
 
 /// One page of a list.
 #[derive(Serialize, ToSchema)]
@@ -65,7 +66,7 @@ where
     B: Fn(&T) -> Result<Box<RawValue>, StoreError> + Send + Sync,
 {
     let wait = "Your other lists are still being read. Try again.";
-    let _turn = app.list_turns.wait(&caller.key).await.ok_or_else(|| Problem::unavailable(wait))?;
+    let _turn = app.list_turns.wait(tenant_of(&caller.key)).await.ok_or_else(|| Problem::unavailable(wait))?;
     let written = |store: &Store, row: &Row| {
         let Some(item) = read(store, row)? else { return Ok(None) };
         let written = body(&item)?;

@@ -11,6 +11,7 @@ use super::project_keys::Door;
 use super::{ok, query, to_json};
 use crate::app::App;
 use crate::place::Place;
+use crate::turns::tenant_of;
 use crate::usage::Counts;
 
 /// How often keys were used, cut into steps.
@@ -101,7 +102,7 @@ pub(super) async fn read(
     }
     let range = query::usage(query, app.clock.now())?;
     let wait = "Your other lists are still being read. Try again.";
-    let _turn = app.list_turns.wait(&caller.key).await.ok_or_else(|| Problem::unavailable(wait))?;
+    let _turn = app.list_turns.wait(tenant_of(&caller.key)).await.ok_or_else(|| Problem::unavailable(wait))?;
     let hours = app.store.hours_of_use(project, key, range.hours()).await?;
     let totals = hours.iter().fold(Counts::default(), |sum, (_, counts)| sum.and(*counts));
     let steps = range.parts(&hours).into_iter();

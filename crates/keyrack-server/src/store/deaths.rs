@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use keyrack::{KeyDigest, KeyId};
 
+use super::journal::is_for_want_of_room;
 use super::{Store, StoreError};
 use crate::canonical::Canonical;
 use crate::data_dir::sync_parent;
@@ -120,7 +121,12 @@ impl Store {
             return Ok(());
         }
         let many = died.len();
-        tokio::task::spawn_blocking(move || deaths.add(&died)).await??;
+        let kept = tokio::task::spawn_blocking(move || deaths.add(&died)).await?;
+        if kept.as_ref().is_err_and(|error| is_for_want_of_room(error)) {
+            // The next time there is room.
+            self.ballast.give_up();
+        }
+        kept?;
         self.in_force.forget_died(many);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::database::Connection;
-use super::{Effect, Store, StoreError, no_head, sql};
+use super::{Effect, Store, StoreError, sql};
 use crate::audit::{Link, NO_HASH};
 use crate::kept::{Kind, Reference};
 use crate::policies::AppliedPolicy;
@@ -37,7 +37,7 @@ impl Store {
         match sql::audit_head(on).await? {
             Some(head) => self.follow_to(on, &mut followed, &head).await,
             None if followed.seq == 0 => Ok(0),
-            None => Err(no_head()),
+            None => Err(self.not_going_on(followed.seq)),
         }
     }
 

@@ -341,13 +341,11 @@ impl InForce {
     /// Makes keys dead for ever that are to be revoked and whose rows cannot be changed; says how many.
     pub(super) fn kill(&self, is_it: impl Fn(&KeyRecord) -> bool) -> usize {
         let killed = self.verifier.index().revoke_where(is_it);
-        let keys = killed.len();
-        if keys > 0 {
-            self.unkept().extend(killed);
-            self.feed.begin_anew();
-            tracing::error!(keys, "keys whose rows cannot be used were revoked in memory");
+        for (digest, id) in &killed {
+            self.feed.add(|| News::death(digest, *id));
+            self.unkept().push(*digest);
         }
-        keys
+        killed.len()
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use keyrack::feed::{digest_of, hex_of};
 use keyrack::{KeyChange, KeyDigest, KeyId, KeyRecord};
@@ -25,6 +26,10 @@ use crate::root_key::MacKey;
 const FILE: &str = "revocations";
 /// So many are committed at once.
 const DELIVERED_AT_ONCE: usize = 64;
+/// When so many that were tried one by one have failed, one behind the other, no more are.
+const MOST_FAILED_IN_A_ROW: usize = 3;
+/// How long nothing is tried, at the most, while it fails.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A key that is dead, and who said so.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -187,7 +192,7 @@ impl Store {
     /// The ballast is given up for it, as for any revocation.
     fn keep_death(&self, death: &Death) -> Result<(), StoreError> {
         let kept = self.journal.add(death).or_else(|error| {
-            if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            if !is_for_want_of_room(&error) {
                 return Err(error);
             }
             self.ballast.give_up();
@@ -237,65 +242,86 @@ impl Store {
         let mut open = self.journal.open();
         // Others may have seen the same keys die: in the same order nobody waits for one who waits for him.
         open.sort_by_key(|death| death.key);
-        let (mut done, mut outcome) = (Vec::new(), Ok(()));
+        let mut damaged = Ok(());
         for deaths in open.chunks(DELIVERED_AT_ONCE) {
             match self.commit_deaths(deaths).await {
-                Ok(()) => done.extend_from_slice(deaths),
-                // One that cannot be, because its row is damaged, must not hold up the others.
-                Err(StoreError::Damaged { .. } | StoreError::Conflict) => {
-                    for death in deaths.chunks(1) {
-                        match self.commit_deaths(death).await {
-                            Ok(()) => done.extend_from_slice(death),
-                            Err(error) => outcome = Err(error),
-                        }
-                    }
-                }
+                Ok(()) => {}
+                Err(error @ StoreError::Damaged { .. }) => damaged = Err(error),
+                Err(error @ StoreError::Astray { .. }) => return Err(error),
+                Err(error) if error.is_outage() => return Err(error),
+                Err(_) => self.commit_one_by_one(deaths).await?,
+            }
+        }
+        damaged
+    }
+
+    /// One that cannot be committed, because somebody holds its row, must not hold up the others. If several in a row cannot, it is not them.
+    async fn commit_one_by_one(self: &Arc<Self>, deaths: &[Death]) -> Result<(), StoreError> {
+        let mut failed = 0;
+        for death in deaths.chunks(1) {
+            match self.commit_deaths(death).await {
+                Ok(()) | Err(StoreError::Damaged { .. }) => failed = 0,
                 Err(error) => {
-                    outcome = Err(error);
-                    break;
+                    failed += 1;
+                    if failed == MOST_FAILED_IN_A_ROW {
+                        return Err(error);
+                    }
                 }
             }
         }
-        if !done.is_empty() {
-            tracing::info!(revocations = done.len(), "the database has revocations that were made without it");
-            self.journal.remove(&done).map_err(|error| {
+        Ok(())
+    }
+
+    /// Commits all of them or none, but for those whose rows are damaged: those stay in the journal, and are the error when the others are
+    /// committed.
+    async fn commit_deaths(self: &Arc<Self>, deaths: &[Death]) -> Result<(), StoreError> {
+        let mut writing = self.begin(Need::Revocation).await?;
+        let mut written = Vec::with_capacity(deaths.len());
+        for death in deaths {
+            let is_it = |digest: &KeyDigest| death.is_of(digest);
+            match keys::revoke_again(&mut writing, KeyId(death.key), is_it, &death.by()).await {
+                Ok(()) => written.push(death.clone()),
+                Err(StoreError::Damaged { .. }) => {}
+                Err(error) => {
+                    writing.abandon().await?;
+                    return Err(error);
+                }
+            }
+        }
+        writing.commit().await?;
+        if !written.is_empty() {
+            tracing::info!(revocations = written.len(), "the database has revocations that were made without it");
+            self.journal.remove(&written).map_err(|error| {
                 tracing::error!(%error, "the journal of revocations cannot be emptied; nothing comes of that but work");
                 StoreError::Full
             })?;
         }
-        outcome
-    }
-
-    /// Commits all of them or none.
-    async fn commit_deaths(self: &Arc<Self>, deaths: &[Death]) -> Result<(), StoreError> {
-        let mut writing = self.begin(Need::Revocation).await?;
-        for death in deaths {
-            let is_it = |digest: &KeyDigest| death.is_of(digest);
-            if let Err(error) = keys::revoke_again(&mut writing, KeyId(death.key), is_it, &death.by()).await {
-                writing.abandon().await?;
-                return Err(error);
-            }
-        }
-        writing.commit().await.map(|_seq| ())
+        let damaged = || StoreError::Damaged { what: "keys that died have rows that cannot be used".to_owned() };
+        if written.len() == deaths.len() { Ok(()) } else { Err(damaged()) }
     }
 }
 
-/// Does something four times a second; says so when it begins to fail.
+/// Whether the same may succeed once there is more room on the disk.
+pub(super) fn is_for_want_of_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Does something four times a second, and less often while it fails; says so when it begins to.
 async fn again_and_again<E, F>(work: impl Fn() -> F, trouble: &'static str)
 where
     E: std::fmt::Display,
     F: Future<Output = Result<(), E>>,
 {
-    let mut is_well = true;
+    let mut pause = HEARTBEAT;
     loop {
-        tokio::time::sleep(HEARTBEAT).await;
+        tokio::time::sleep(pause).await;
         let outcome = work().await;
         if let Err(error) = &outcome
-            && is_well
+            && pause == HEARTBEAT
         {
             tracing::warn!(%error, "{trouble}");
         }
-        is_well = outcome.is_ok();
+        pause = if outcome.is_ok() { HEARTBEAT } else { (pause * 2).min(LONGEST_PAUSE) };
     }
 }
 

@@ -13,6 +13,8 @@ use super::membership::{
 use super::{DatabaseError, Need, Store, StoreError, former, no_head, sql};
 use crate::clock::{Timestamp, Uptime};
 
+/// So many silent nodes are struck off in a heartbeat: the next must not wait for more of them.
+const MOST_STRUCK_OFF: usize = 32;
 /// Heartbeats are at least so far apart, however much is changed.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 /// How far apart they are at the most while everything has to be loaded anew and cannot be.
@@ -64,7 +66,7 @@ impl Store {
             self.verifier.index().renew(lease);
         }
         heart.list = (began, list.clone());
-        for beat in silent_for_too_long(members.judge(list, self.clock.uptime())) {
+        for beat in silent_for_too_long(members.judge(list, self.clock.uptime())).take(MOST_STRUCK_OFF) {
             if sql::strike_off(&mut connection, &beat.id, beat.beats).await? {
                 tracing::warn!(node = beat.id, "a node was silent for longer than its lease, and is off the list");
             }

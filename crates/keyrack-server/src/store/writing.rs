@@ -86,7 +86,8 @@ impl Writing {
         if !self.store.database.is_shared() {
             return Ok(false);
         }
-        let position = self.position;
+        // Where it has its own place in the log already, nobody else has one behind that.
+        let position = self.own.newest.as_ref().map_or(self.position, |newest| newest.seq);
         let head = sql::audit_head(self.connection()?).await?;
         Ok(head.is_some_and(|head| head.seq > position))
     }

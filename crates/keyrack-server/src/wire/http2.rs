@@ -19,6 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -42,6 +43,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_DEADLINE: Duration = Duration::from_secs(10);
 /// How much of all bodies of a connection together may be on the way to be read, in bytes.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bodies of a connection that are read at a time: the others wait with the client.
+const MOST_BODIES: usize = 4;
 /// How long a client that was told goodbye, and has nothing under way, may take to go.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -153,13 +156,14 @@ where
 {
     let idle = shared.settings.limits.idle_http2;
     let activity = Arc::new(Activity::new());
+    let bodies = Arc::new(Semaphore::new(MOST_BODIES));
     let service = service_fn({
         let activity = Arc::clone(&activity);
         move |request| {
             let under_way = UnderWay::of(&activity);
-            let shared = Arc::clone(&shared);
+            let (shared, bodies) = (Arc::clone(&shared), Arc::clone(&bodies));
             async move {
-                let response = answer(request, peer, &shared).await;
+                let response = answer(request, peer, &shared, &bodies).await;
                 drop(under_way);
                 Ok::<_, std::convert::Infallible>(response)
             }

@@ -10,15 +10,17 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use axum::response::Response;
 use http_body_util::BodyExt as _;
-use keyrack::{Index, Verifier};
+use keyrack::{Holder, Index, KeyKind, OrganizationId, ProjectId, ProjectRole, Scope, Verifier};
+use keyrack_server::actor::Actor;
 use keyrack_server::app::App;
 use keyrack_server::clock::{Clock, Timestamp, Uptime};
 use keyrack_server::http;
 use keyrack_server::installation::{self, FirstKeys};
+use keyrack_server::keys::{Labels, Powers, mint};
 use keyrack_server::limits::{Limits, Rates, Tier};
-use keyrack_server::random::Random;
+use keyrack_server::random::{OsRandom, Random};
 use keyrack_server::root_key::RootKey;
-use keyrack_server::store::{Database, Store};
+use keyrack_server::store::{By, Database, Need, Store};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tower::ServiceExt as _;
@@ -339,7 +341,12 @@ impl TestApp {
 
     /// Sends a request exactly as built.
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
-        reply_of(self.router.clone().oneshot(request).await.unwrap()).await
+        reply_of(self.respond(request).await).await
+    }
+
+    /// The same, of which nothing but the head was read.
+    pub(crate) async fn respond(&self, request: Request<Body>) -> Response {
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     /// Sends a request with a key, a JSON body and more headers.
@@ -381,6 +388,19 @@ impl TestApp {
     /// Sends a request as the operator.
     pub(crate) async fn as_operator(&self, route: (&str, &str), body: Option<Value>) -> Reply {
         self.call_with(self.first_keys.operator.expose(), route, body, &[]).await
+    }
+
+    /// Makes so many keys at once, of which nobody knows the values.
+    pub(crate) async fn mint(&self, keys: usize) {
+        let by = By { actor: Actor::HOST, request_id: "host:test".to_owned() };
+        let (kind, scope, role) = (KeyKind::Secret, Scope::Secret, ProjectRole::Editor);
+        let holder = Holder::Project { project: ProjectId(1), organization: OrganizationId(1), kind, scope, role };
+        let mut writing = self.app.store.begin(Need::Ordinary).await.unwrap();
+        for number in 0..keys {
+            let named = (Labels::named(&format!("Customer {number}")), Powers::default());
+            mint(&mut writing, holder, false, named, "key.create", &by, &OsRandom).await.unwrap();
+        }
+        writing.commit().await.unwrap();
     }
 
     /// Creates a key of the first organization and gives its id and its value.

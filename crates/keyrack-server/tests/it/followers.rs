@@ -16,7 +16,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use keyrack::remote::{Follower, Remote, RemoteError};
-use keyrack::{ApiKey, Ask, AskedRequest, VerifyError, system_clock};
+use keyrack::{ApiKey, Ask, AskedRequest, KeyId, VerifyError, system_clock};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -28,6 +28,8 @@ use crate::server::{KEYRACK, Reply, Server, free_port, plenty_of_calls};
 
 const KEYS: &str = "/api/client/keys";
 const FOLLOWER_KEYS: &str = "/api/operator/follower-keys";
+/// So many followers with one key are told everything at a time.
+const SNAPSHOTS_AT_A_TIME: usize = 16;
 
 /// A server at an address of its own, so that it can come back there.
 struct Installation {
@@ -387,12 +389,63 @@ fn a_follower_that_starts_while_its_server_cannot_answer_waits() {
     assert!(soon(|| server.call("POST", KEYS, &server.admin, Some(&json!({"name": "new"}))).status == 503));
     let follower = thread::scope(|scope| {
         let starting = scope.spawn(|| server.follow(&key).start());
-        thread::sleep(Duration::from_secs(2));
+        // Longer than it waits for a lease from a server that answers.
+        thread::sleep(Duration::from_secs(12));
         assert!(!starting.is_finished(), "it has given up");
         proxy.mend();
         starting.join().unwrap()
     });
     assert_eq!(passes(&follower.unwrap(), &server.admin, 0), Some(true));
+}
+
+/// Who goes away, or takes nothing, gives the room back that everybody else waits for.
+#[tokio::test]
+async fn a_snapshot_that_nobody_reads_ends() {
+    let app = TestApp::new().await;
+    app.mint(4_000).await;
+    let made = app.as_operator(("POST", FOLLOWER_KEYS), Some(json!({"name": "service"}))).await.json();
+    let key = made["value"].as_str().unwrap();
+    let (turns, id) = (&app.app.snapshot_turns, KeyId(made["id"].as_i64().unwrap()));
+    let begin = async || {
+        let request = Request::get(keyrack::feed::SNAPSHOT).header("Authorization", format!("Bearer {key}"));
+        let response = app.respond(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        response
+    };
+    let mut others = Vec::new();
+    for _ in 1..SNAPSHOTS_AT_A_TIME {
+        others.push(turns.wait(id).await.unwrap());
+    }
+    let gone = begin().await;
+    assert!(turns.wait(id).await.is_none(), "it has the last one");
+    drop(gone);
+    drop(turns.wait(id).await.expect("nobody is there any more"));
+
+    let _stalled = begin().await;
+    // It has made as much of it as fits between the two.
+    thread::sleep(Duration::from_millis(500));
+    tokio::time::pause();
+    let mut waited = Duration::ZERO;
+    let turn = async {
+        loop {
+            if let Some(turn) = turns.wait(id).await {
+                return turn;
+            }
+        }
+    };
+    let time_passes = async {
+        while waited < Duration::from_secs(300) {
+            waited += Duration::from_secs(1);
+            tokio::time::advance(Duration::from_secs(1)).await;
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
+    tokio::select! {
+        biased;
+        _turn = turn => {}
+        () = time_passes => panic!("it waits for ever"),
+    }
+    assert!(waited > Duration::from_secs(20), "it had half a minute");
 }
 
 /// Each takes a thread for as long as its follower takes to read it.
@@ -401,11 +454,15 @@ async fn who_finds_no_room_among_those_who_load_everything_is_told_to_come_again
     let app = TestApp::new().await;
     let made = app.as_operator(("POST", FOLLOWER_KEYS), Some(json!({"name": "service"}))).await.json();
     let key = made["value"].as_str().unwrap();
-    let all = app.app.snapshots.available_permits() as u32;
-    let taken = Arc::clone(&app.app.snapshots).acquire_many_owned(all).await.unwrap();
+    let (turns, id) = (&app.app.snapshot_turns, KeyId(made["id"].as_i64().unwrap()));
+    let mut others = Vec::new();
+    for _ in 0..SNAPSHOTS_AT_A_TIME {
+        others.push(turns.wait(id).await.unwrap());
+    }
     let refused = app.call_with(key, ("GET", keyrack::feed::SNAPSHOT), None, &[]).await;
     assert_eq!((refused.status, refused.headers["retry-after"].to_str().unwrap()), (503, "5"), "{}", refused.text);
-    drop(taken);
-    assert_eq!(app.call_with(key, ("GET", keyrack::feed::SNAPSHOT), None, &[]).await.status, 200);
-    assert!(soon(|| app.app.snapshots.available_permits() as u32 == all), "the room is given back");
+    others.pop();
+    for _ in 0..3 {
+        assert_eq!(app.call_with(key, ("GET", keyrack::feed::SNAPSHOT), None, &[]).await.status, 200);
+    }
 }

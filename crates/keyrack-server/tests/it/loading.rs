@@ -4,13 +4,10 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use keyrack::{Holder, Index, KeyKind, OrganizationId, ProjectId, ProjectRole, Scope, Verifier};
-use keyrack_server::actor::Actor;
+use keyrack::{Index, Verifier};
 use keyrack_server::clock::{Clock, Timestamp, Uptime};
-use keyrack_server::keys::{Labels, Powers, mint};
-use keyrack_server::random::OsRandom;
 use keyrack_server::root_key::RootKey;
-use keyrack_server::store::{By, Database, LEASE, Need, Store};
+use keyrack_server::store::{Database, LEASE, Store};
 
 use crate::app::TestApp;
 
@@ -47,15 +44,7 @@ impl Write for Lines {
 #[tokio::test]
 async fn a_load_that_takes_long_says_how_far_it_has_come() {
     let app = TestApp::new().await;
-    let by = By { actor: Actor::HOST, request_id: "host:test".to_owned() };
-    let (kind, scope, role) = (KeyKind::Secret, Scope::Secret, ProjectRole::Editor);
-    let holder = Holder::Project { project: ProjectId(1), organization: OrganizationId(1), kind, scope, role };
-    let mut writing = app.app.store.begin(Need::Ordinary).await.unwrap();
-    for number in 0..KEYS {
-        let named = (Labels::named(&format!("Customer {number}")), Powers::default());
-        mint(&mut writing, holder, false, named, "key.create", &by, &OsRandom).await.unwrap();
-    }
-    writing.commit().await.unwrap();
+    app.mint(KEYS).await;
 
     let lines = Lines::default();
     let writer = lines.clone();

@@ -357,6 +357,21 @@ async fn an_organization_is_suspended_however_much_others_change() {
     }
 }
 
+/// A row that cannot be used is left out, and is no change of somebody else.
+#[tokio::test]
+async fn an_organization_ends_although_the_row_of_a_project_is_damaged() {
+    let app = TestApp::shared().await;
+    let (organization, owner) = app.organization("ending").await;
+    let project = json!({"name": "of it", "locale": "en", "timezone": "UTC"});
+    let made = app.call_with(&owner, ("POST", "/api/admin/projects"), Some(project), &[]).await.json();
+    app.beside().await.run(format!("UPDATE projects SET name = 'forged' WHERE id = {}", made["id"])).await;
+    let path = format!("/api/operator/organizations/{organization}?confirm=true");
+    let operator = app.first_keys.operator.expose();
+    let archived = app.call_with(operator, ("DELETE", &path), None, &[("Prefer", "wait=0")]).await;
+    assert_eq!(archived.status, 200, "{}", archived.text);
+    assert_eq!(app.call_with(&owner, ("GET", "/api/admin/projects"), None, &[]).await.status, 401);
+}
+
 /// Both ask whether there is another operator key, and each takes the one that the other saw.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_nodes_do_not_revoke_the_last_two_operator_keys() {

@@ -6,6 +6,8 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, H
 use hyper::http::request::Parts;
 use hyper::{Method, Request as HyperRequest, Response, StatusCode};
 
+use tokio::sync::Semaphore;
+
 use super::Shared;
 use crate::clock::{Clock as _, SystemClock};
 use crate::wire::desk::ask;
@@ -16,11 +18,16 @@ use crate::wire::{Field, Fields, Peer, Reply, Request};
 /// Fields that most replies have room for.
 const MOST_REPLY_FIELDS: usize = 24;
 
-/// Answers one request, whatever becomes of the service. The connection stays as it is.
-pub(super) async fn answer(request: HyperRequest<Incoming>, peer: Peer, shared: &Shared) -> Response<Full<Bytes>> {
+/// Answers one request, whatever becomes of the service. The connection stays as it is. `bodies` has room for those of it that are read at a time.
+pub(super) async fn answer(
+    request: HyperRequest<Incoming>,
+    peer: Peer,
+    shared: &Shared,
+    bodies: &Semaphore,
+) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
     let mut reply = Reply::default();
-    match read(&parts, body, shared).await {
+    match read(&parts, body, shared, bodies).await {
         Ok((target, body)) => {
             let mut fields = Vec::with_capacity(parts.headers.len() + 1);
             // Over HTTP/1.1 this is a field, and whoever answers finds it in one place.
@@ -50,7 +57,12 @@ pub(super) async fn answer(request: HyperRequest<Incoming>, peer: Peer, shared: 
 }
 
 /// The target and the body of a request that keeps to the shape.
-async fn read<'a>(parts: &'a Parts, body: Incoming, shared: &Shared) -> Result<(&'a str, Bytes), Refused> {
+async fn read<'a>(
+    parts: &'a Parts,
+    body: Incoming,
+    shared: &Shared,
+    bodies: &Semaphore,
+) -> Result<(&'a str, Bytes), Refused> {
     let (target, length) = check(parts)?;
     if body.is_end_stream() {
         return Ok((target, Bytes::new()));
@@ -59,8 +71,12 @@ async fn read<'a>(parts: &'a Parts, body: Incoming, shared: &Shared) -> Result<(
     if length.is_some_and(|length| length > most) {
         return Err(Refused::BodyTooLarge);
     }
-    let whole = tokio::time::timeout(shared.settings.limits.body, Limited::new(body, most).collect());
-    match whole.await {
+    let whole = async {
+        // It is never closed.
+        let _room = bodies.acquire().await;
+        Limited::new(body, most).collect().await
+    };
+    match tokio::time::timeout(shared.settings.limits.body, whole).await {
         Ok(Ok(body)) => Ok((target, body.to_bytes())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refused::BodyTooLarge),
         // The client took it back, and reads no reply.

@@ -1,9 +1,11 @@
 //! HTTP/2 without TLS: the same service, the same shape.
 
-use std::time::Duration;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes, Frame};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper::header::HeaderMap;
 use hyper::{Request, StatusCode};
@@ -234,4 +236,59 @@ async fn a_stop_says_goodbye() {
     tokio::task::spawn_blocking(|| wire.stop()).await.unwrap();
     assert!(sender.ready().await.is_err());
     assert!(frames(&silent.rest()).contains(&IS_GOAWAY));
+}
+
+/// A body of which half never comes, or a whole one.
+struct Slow {
+    bytes: Option<Bytes>,
+    comes: bool,
+}
+
+impl Body for Slow {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.bytes.take() {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            None if self.comes => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none() && self.comes
+    }
+}
+
+/// What a client begins to send is kept until it is whole: of a connection, that of four requests.
+#[tokio::test]
+async fn few_bodies_of_a_connection_are_read_at_a_time() {
+    let wire = start_with(|settings| settings.limits.body = Duration::from_secs(3));
+    let stream = TcpStream::connect(wire.local_addr().unwrap()).await.unwrap();
+    let (mut sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut ask = async |target: &str, body: Slow| {
+        sender.ready().await.unwrap();
+        let request = Request::post(format!("http://keyrack.test{target}")).body(body).unwrap();
+        tokio::spawn(sender.send_request(request))
+    };
+    let bytes = || Some(Bytes::from_static(b"hello"));
+    let mut stalled = Vec::new();
+    for _ in 0..4 {
+        stalled.push(ask("/stalled", Slow { bytes: bytes(), comes: false }).await);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let began = Instant::now();
+    let without = ask("/without", Slow { bytes: None, comes: true }).await.await.unwrap().unwrap();
+    assert!(without.status().is_success() && began.elapsed() < Duration::from_secs(1), "it has none");
+    let whole = ask("/whole", Slow { bytes: bytes(), comes: true }).await.await.unwrap().unwrap();
+    assert_eq!(whole.status(), StatusCode::OK);
+    assert!(began.elapsed() > Duration::from_secs(1), "there was no room for it");
+    for stalled in stalled {
+        assert_eq!(stalled.await.unwrap().unwrap().status(), StatusCode::REQUEST_TIMEOUT);
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Books, Ordering, Record, Table, lower, upper};
-use crate::KeyRecord;
+use crate::{KeyId, KeyRecord};
 
 impl Table {
     /// Every record with the words it is found by. One that comes in meanwhile may be missing.
@@ -31,15 +31,16 @@ impl Table {
         }
     }
 
-    /// Marks every key that `is_it` picks dead, of those that are out of force too; gives the words they are found by.
+    /// Marks every key that `is_it` picks dead, of those that are out of force too; gives the words they are found by, and their
+    /// numbers.
     pub(in crate::index) fn revoke_where(
         &self,
         books: &mut Books,
         is_it: impl Fn(&KeyRecord) -> bool,
-    ) -> Vec<[u64; 2]> {
+    ) -> Vec<([u64; 2], KeyId)> {
         let killed = self.kill_where(books, |_| true, &is_it);
         let withdrawn = books.withdrawn.extract_if(|_, key| is_it(key));
-        killed.into_iter().chain(withdrawn).map(|(words, _)| words).collect()
+        killed.into_iter().chain(withdrawn).map(|(words, key)| (words, key.id)).collect()
     }
 
     /// Takes every live key out of force that `is_it` picks; says how many there were.
