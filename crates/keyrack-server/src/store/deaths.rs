@@ -122,7 +122,7 @@ impl Store {
         }
         let many = died.len();
         let kept = tokio::task::spawn_blocking(move || deaths.add(&died)).await?;
-        if kept.as_ref().is_err_and(|error| is_for_want_of_room(error)) {
+        if kept.as_ref().is_err_and(is_for_want_of_room) {
             // The next time there is room.
             self.ballast.give_up();
         }
