@@ -271,21 +271,20 @@ async fn few_bodies_of_a_connection_are_read_at_a_time() {
     let stream = TcpStream::connect(wire.local_addr().unwrap()).await.unwrap();
     let (mut sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let mut ask = async |target: &str, body: Slow| {
-        sender.ready().await.unwrap();
+    let mut ask = |target: &str, body: Slow| {
         let request = Request::post(format!("http://keyrack.test{target}")).body(body).unwrap();
         tokio::spawn(sender.send_request(request))
     };
     let bytes = || Some(Bytes::from_static(b"hello"));
     let mut stalled = Vec::new();
     for _ in 0..4 {
-        stalled.push(ask("/stalled", Slow { bytes: bytes(), comes: false }).await);
+        stalled.push(ask("/stalled", Slow { bytes: bytes(), comes: false }));
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let began = Instant::now();
-    let without = ask("/without", Slow { bytes: None, comes: true }).await.await.unwrap().unwrap();
+    let without = ask("/without", Slow { bytes: None, comes: true }).await.unwrap().unwrap();
     assert!(without.status().is_success() && began.elapsed() < Duration::from_secs(1), "it has none");
-    let whole = ask("/whole", Slow { bytes: bytes(), comes: true }).await.await.unwrap().unwrap();
+    let whole = ask("/whole", Slow { bytes: bytes(), comes: true }).await.unwrap().unwrap();
     assert_eq!(whole.status(), StatusCode::OK);
     assert!(began.elapsed() > Duration::from_secs(1), "there was no room for it");
     for stalled in stalled {
