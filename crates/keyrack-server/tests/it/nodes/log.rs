@@ -209,6 +209,21 @@ async fn an_organization_that_ends_is_told_as_news_whether_it_ended_here_or_on_a
 }
 
 #[tokio::test]
+async fn a_key_that_can_only_be_killed_in_memory_is_told_as_news_too() {
+    let app = TestApp::shared().await;
+    let (id, _) = app.create(json!({"name": "damaged"})).await;
+    let store = &app.app.store;
+    let cursor = cursor_of(store);
+    app.beside().await.run(format!("UPDATE api_keys SET name = 'forged' WHERE id = {id}")).await;
+    assert_eq!(revoke(&app, id, "wait=0").await.status, 500);
+    let asked = (1, "0".to_owned());
+    let told =
+        store.tell_news("follower_1_aaaaaaaa".to_owned(), &cursor, Duration::from_secs(60), asked).await.unwrap();
+    let news = serde_json::to_value(&told.news).unwrap();
+    assert_eq!((told.cursor.is_some(), &news[0]["what"], &news[0]["id"]), (true, &json!("death"), &json!(id)));
+}
+
+#[tokio::test]
 async fn a_hole_in_the_log_is_seen() {
     let app = TestApp::shared().await;
     let node = app.another_node().await;
