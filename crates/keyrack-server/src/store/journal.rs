@@ -239,27 +239,41 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; what is left is tried again then.
     async fn commit_journal(self: &Arc<Self>) -> Result<(), StoreError> {
+        let mut done = Vec::new();
+        let outcome = self.commit_open(&mut done).await;
+        // All at once: to take some out goes through all of them.
+        if !done.is_empty() {
+            tracing::info!(revocations = done.len(), "the database has revocations that were made without it");
+            self.journal.remove(&done).map_err(|error| {
+                tracing::error!(%error, "the journal of revocations cannot be emptied; nothing comes of that but work");
+                StoreError::Full
+            })?;
+        }
+        outcome
+    }
+
+    async fn commit_open(self: &Arc<Self>, done: &mut Vec<Death>) -> Result<(), StoreError> {
         let mut open = self.journal.open();
         // Others may have seen the same keys die: in the same order nobody waits for one who waits for him.
         open.sort_by_key(|death| death.key);
         let mut damaged = Ok(());
         for deaths in open.chunks(DELIVERED_AT_ONCE) {
-            match self.commit_deaths(deaths).await {
+            match self.commit_deaths(deaths, done).await {
                 Ok(()) => {}
                 Err(error @ StoreError::Damaged { .. }) => damaged = Err(error),
                 Err(error @ StoreError::Astray { .. }) => return Err(error),
                 Err(error) if error.is_outage() => return Err(error),
-                Err(_) => self.commit_one_by_one(deaths).await?,
+                Err(_) => self.commit_one_by_one(deaths, done).await?,
             }
         }
         damaged
     }
 
     /// One that cannot be committed, because somebody holds its row, must not hold up the others. If several in a row cannot, it is not them.
-    async fn commit_one_by_one(self: &Arc<Self>, deaths: &[Death]) -> Result<(), StoreError> {
+    async fn commit_one_by_one(self: &Arc<Self>, deaths: &[Death], done: &mut Vec<Death>) -> Result<(), StoreError> {
         let mut failed = 0;
         for death in deaths.chunks(1) {
-            match self.commit_deaths(death).await {
+            match self.commit_deaths(death, done).await {
                 Ok(()) | Err(StoreError::Damaged { .. }) => failed = 0,
                 Err(error) => {
                     failed += 1;
@@ -274,7 +288,7 @@ impl Store {
 
     /// Commits all of them or none, but for those whose rows are damaged: those stay in the journal, and are the error when the others are
     /// committed.
-    async fn commit_deaths(self: &Arc<Self>, deaths: &[Death]) -> Result<(), StoreError> {
+    async fn commit_deaths(self: &Arc<Self>, deaths: &[Death], done: &mut Vec<Death>) -> Result<(), StoreError> {
         let mut writing = self.begin(Need::Revocation).await?;
         let mut written = Vec::with_capacity(deaths.len());
         for death in deaths {
@@ -289,15 +303,10 @@ impl Store {
             }
         }
         writing.commit().await?;
-        if !written.is_empty() {
-            tracing::info!(revocations = written.len(), "the database has revocations that were made without it");
-            self.journal.remove(&written).map_err(|error| {
-                tracing::error!(%error, "the journal of revocations cannot be emptied; nothing comes of that but work");
-                StoreError::Full
-            })?;
-        }
+        let is_all = written.len() == deaths.len();
+        done.append(&mut written);
         let damaged = || StoreError::Damaged { what: "keys that died have rows that cannot be used".to_owned() };
-        if written.len() == deaths.len() { Ok(()) } else { Err(damaged()) }
+        if is_all { Ok(()) } else { Err(damaged()) }
     }
 }
 

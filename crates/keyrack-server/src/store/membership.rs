@@ -199,9 +199,9 @@ impl Membership {
 
     /// Whether a follower was on the newest list, or others of its key left room for it there.
     pub(super) fn has_room_for(&self, follower: &str) -> bool {
-        let key_of = |id: &str| id.rsplit_once('_').map(|(key, _name)| key.to_owned());
-        let (seen, key) = (self.seen(), key_of(follower));
-        seen.contains_key(follower) || seen.keys().filter(|id| key_of(id) == key).count() < MOST_FOLLOWERS_OF_A_KEY
+        let seen = self.seen();
+        let is_of_its_key = |id: &&String| key_part(id) == key_part(follower);
+        seen.contains_key(follower) || seen.keys().filter(is_of_its_key).count() < MOST_FOLLOWERS_OF_A_KEY
     }
 
     /// The nodes that were on the newest list, for when there is none.
@@ -215,6 +215,11 @@ impl Membership {
     fn node(&self, beat: Beat, since: Uptime, now: Uptime) -> Node {
         Node { silent: Duration::from_micros(now.microseconds_since(since)), is_own: beat.id == self.id, beat }
     }
+}
+
+/// What of a follower's name says which key it follows with: all but the part that it draws itself.
+fn key_part(follower: &str) -> Option<&str> {
+    follower.rsplit_once('_').map(|(key, _drawn)| key)
 }
 
 /// After how much silence a node cannot be answering any more: a little more than it allows itself, as no two clocks go alike.

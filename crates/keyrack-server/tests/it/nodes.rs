@@ -3,10 +3,11 @@
 mod journal;
 mod log;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keyrack::KeyId;
-use keyrack::feed::Line;
+use keyrack::feed::{Line, Told};
 use keyrack_server::actor::Actor;
 use keyrack_server::app::App;
 use keyrack_server::store::{By, Store};
@@ -51,9 +52,15 @@ fn cursor_of(store: &Store) -> String {
     cursor
 }
 
+/// What a follower is told for the first time since a cursor.
+async fn news_since(store: &Arc<Store>, cursor: &str) -> Told {
+    let asked = (1, "0".to_owned());
+    store.tell_news("follower_1_aaaaaaaa".to_owned(), cursor, Duration::from_secs(60), asked).await.unwrap()
+}
+
 /// What a server does beside answering.
 pub(crate) fn follow(app: &App) -> tokio::task::JoinHandle<()> {
-    let store = std::sync::Arc::clone(&app.store);
+    let store = Arc::clone(&app.store);
     tokio::spawn(async move {
         tokio::join!(store.follow(), store.deliver());
     })
@@ -261,8 +268,8 @@ async fn a_change_on_one_node_goes_by_what_another_has_just_changed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_nodes_that_write_at_once_lose_nothing_and_do_nothing_twice() {
-    let app = std::sync::Arc::new(TestApp::shared().await);
-    let other = std::sync::Arc::new(app.another_node().await);
+    let app = Arc::new(TestApp::shared().await);
+    let other = Arc::new(app.another_node().await);
     let before = app.app.store.audit_entries().await.unwrap();
     let mut tasks = Vec::new();
     for number in 0..40 {
@@ -325,7 +332,7 @@ async fn a_change_that_went_by_what_another_has_changed_is_not_made() {
 /// It counts what is beneath, so that whatever anybody commits meanwhile is in its way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_organization_is_suspended_however_much_others_change() {
-    let app = std::sync::Arc::new(TestApp::shared().await);
+    let app = Arc::new(TestApp::shared().await);
     let other = app.another_node().await;
     let (organization, _) = app.organization("busy").await;
     // As long as it takes with very many keys beneath: somebody is always faster.
@@ -333,7 +340,7 @@ async fn an_organization_is_suspended_however_much_others_change() {
                   $$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$; \
                   CREATE TRIGGER slowly BEFORE UPDATE ON organizations FOR EACH ROW EXECUTE FUNCTION slowly()";
     app.beside().await.run(slowly).await;
-    let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_over = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let busy: Vec<_> = (0..4)
         .map(|task| {
             let (app, is_over) = (app.clone(), is_over.clone());
@@ -375,8 +382,8 @@ async fn an_organization_ends_although_the_row_of_a_project_is_damaged() {
 /// Both ask whether there is another operator key, and each takes the one that the other saw.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_nodes_do_not_revoke_the_last_two_operator_keys() {
-    let app = std::sync::Arc::new(TestApp::shared().await);
-    let other = std::sync::Arc::new(app.another_node().await);
+    let app = Arc::new(TestApp::shared().await);
+    let other = Arc::new(app.another_node().await);
     let operator = app.first_keys.operator.expose().to_owned();
     for _ in 0..10 {
         let made = app.as_operator(("POST", "/api/operator/operator-keys"), Some(json!({"name": "second"}))).await;

@@ -5,7 +5,6 @@ use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request as HyperRequest, Response, StatusCode};
-
 use tokio::sync::Semaphore;
 
 use super::Shared;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{KEYS, cursor_of, revoke, revoke_without_database};
+use super::{KEYS, cursor_of, news_since, revoke, revoke_without_database};
 use crate::app::TestApp;
 
 /// What a failover to a standby that was behind does to a store: the newest changes are gone.
@@ -160,9 +160,7 @@ async fn what_a_node_was_behind_comes_into_force_in_the_order_of_the_log() {
     let (third, _) = app.create(json!({"name": "third"})).await;
 
     store.hear_of_everything().await.unwrap();
-    let asked = (1, "0.1.0".to_owned());
-    let follower = "follower_1_aaaaaaaa".to_owned();
-    let told = store.tell_news(follower, &cursor, Duration::from_secs(60), asked).await.unwrap();
+    let told = news_since(store, &cursor).await;
     let order: Vec<_> = told.news.iter().map(|news| serde_json::to_value(news).unwrap()).collect();
     let order: Vec<_> = order.iter().map(|news| (news["what"].as_str().unwrap(), news["id"].as_i64())).collect();
     let expected = [
@@ -198,9 +196,7 @@ async fn an_organization_that_ends_is_told_as_news_whether_it_ended_here_or_on_a
     assert_eq!(archived.status, 200, "{}", archived.text);
     node.app.store.hear_of_everything().await.unwrap();
     for (store, cursor) in [&node.app.store, &app.app.store].into_iter().zip(cursors) {
-        let asked = (1, "0".to_owned());
-        let told = store.tell_news("follower_1_aaaaaaaa".to_owned(), &cursor, Duration::from_secs(60), asked).await;
-        let told = told.unwrap();
+        let told = news_since(store, &cursor).await;
         assert!(told.cursor.is_some(), "it cannot be told what is new");
         let news: Vec<_> = told.news.iter().map(|news| serde_json::to_value(news).unwrap()).collect();
         let is_death = |news: &serde_json::Value| news["what"] == "death" && news["id"] == made["id"];
@@ -216,9 +212,7 @@ async fn a_key_that_can_only_be_killed_in_memory_is_told_as_news_too() {
     let cursor = cursor_of(store);
     app.beside().await.run(format!("UPDATE api_keys SET name = 'forged' WHERE id = {id}")).await;
     assert_eq!(revoke(&app, id, "wait=0").await.status, 500);
-    let asked = (1, "0".to_owned());
-    let told =
-        store.tell_news("follower_1_aaaaaaaa".to_owned(), &cursor, Duration::from_secs(60), asked).await.unwrap();
+    let told = news_since(store, &cursor).await;
     let news = serde_json::to_value(&told.news).unwrap();
     assert_eq!((told.cursor.is_some(), &news[0]["what"], &news[0]["id"]), (true, &json!("death"), &json!(id)));
 }
